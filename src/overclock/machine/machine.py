@@ -1,0 +1,70 @@
+"""What every machine can do: hold a program and run ragged batches through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overclock.model.model import Tensor
+from overclock.program.program import Program
+
+KvFormat = Literal["f32", "f16", "i8"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The tokens of S sequences laid end to end, T in all, with no padding.
+
+    There is no prompt mode and no generation mode: a sequence brings any number of tokens.
+
+    token_ids: ``int32[T]``
+    starts: ``int32[S + 1]``; sequence s owns rows starts[s] to starts[s + 1]
+    contexts: ``int32[S]``; tokens of the sequence that are already in its KV pages, so that the
+        row ``starts[s] + i`` has position ``contexts[s] + i``
+    pages: ``int32[S, most]``; the KV pages of each sequence in order, the rest of a row is ignored
+    output_rows: ``int32[L]``; rows that outputs over selected rows are wanted for
+    token_types: ``int32[T]`` or None for all zero
+    output: which of the program's outputs to compute
+    """
+
+    token_ids: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    contexts: NDArray[np.int32]
+    pages: NDArray[np.int32]
+    output_rows: NDArray[np.int32]
+    output: str
+    token_types: NDArray[np.int32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What the instructions of a program have cost since the counters were last read.
+
+    seconds: ``f64[instructions]``, wall time of each; runs: batches run.
+    """
+
+    seconds: NDArray[np.float64]
+    runs: int
+
+
+class Machine(Protocol):
+    """Runs one program."""
+
+    def load(self, program: Program, weights: Mapping[str, Tensor], *, pages: int) -> None:
+        """Take a verified program and its weights; make room for `pages` KV pages a layer.
+
+        Raises MachineError if memory does not suffice or an instruction has no kernel.
+        """
+
+    def run(self, batch: Batch) -> NDArray[np.float32]:
+        """One pass over the batch; the wanted output as ``f32[rows, columns]``.
+
+        Raises MachineError if the batch does not fit the program (ids, positions, pages).
+        """
+
+    def counters(self) -> Counters:
+        """What each instruction cost since the last call, which also sets them to zero."""

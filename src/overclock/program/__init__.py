@@ -1,0 +1,1 @@
+"""A model compiled to a flat list of tensor instructions over named buffers."""

@@ -1,0 +1,1 @@
+"""What writes the plain program of one family of models."""
