@@ -81,7 +81,9 @@ class Config:
     pooling: Pooling = "none"
     normalize: bool = False  # sentence embeddings are scaled to length 1
     position_offset: int = 0  # RoBERTa counts positions from padding_id + 1
+    sentence_tokens: int | None = None  # longer texts are cut to this before they are embedded
     head: Head = "none"
+    head_activation: Activation = "tanh"  # of the dense layer before a sequence classifier
     labels: tuple[str, ...] = ()
 
 
