@@ -1,1 +1,31 @@
 """overclock: run a language model on the computer one has, and see where every cycle goes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from overclock.completion import Completion, Piece, Timing, Usage
+    from overclock.encoder import Encoder
+    from overclock.engine import LLM
+    from overclock.errors import OverclockError
+
+__all__ = ["LLM", "Completion", "Encoder", "OverclockError", "Piece", "Timing", "Usage"]
+
+_HOMES = {
+    "LLM": "overclock.engine",
+    "Encoder": "overclock.encoder",
+    "Completion": "overclock.completion",
+    "Piece": "overclock.completion",
+    "Timing": "overclock.completion",
+    "Usage": "overclock.completion",
+    "OverclockError": "overclock.errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import the face of the package only when it is asked for: commands start faster so."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'overclock' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
