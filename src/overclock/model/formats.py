@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from overclock.model.blocks import BLOCKS
+
 
 class Format(StrEnum):
     """A tensor's storage format."""
@@ -55,6 +57,65 @@ LAYOUTS: dict[Format, Layout] = {
 }
 
 
+GGUF_TYPES: dict[int, Format] = {
+    0: Format.F32,
+    1: Format.F16,
+    2: Format.Q4_0,
+    3: Format.Q4_1,
+    6: Format.Q5_0,
+    7: Format.Q5_1,
+    8: Format.Q8_0,
+    10: Format.Q2_K,
+    11: Format.Q3_K,
+    12: Format.Q4_K,
+    13: Format.Q5_K,
+    14: Format.Q6_K,
+    30: Format.BF16,
+}
+"""The number that a GGUF file writes for a format."""
+
+_CHUNK = 1 << 20
+"""Values unpacked at a time, so that the temporary arrays stay in the cache's neighbourhood."""
+
+
+def byte_size(format: Format, elements: int) -> int:
+    """Bytes that `elements` values take; `elements` must fill whole blocks."""
+    layout = LAYOUTS[format]
+    assert elements % layout.elements == 0, f"{elements} values do not fill blocks of {format}"
+    return elements // layout.elements * layout.bytes
+
+
 def dequantize(data: NDArray[np.uint8], format: Format, size: int) -> NDArray[np.float32]:
-    """`size` values of `format` from their bytes, as ``f32[size]``."""
-    raise NotImplementedError
+    """`size` values of `format` from their bytes, as a fresh ``f32[size]``.
+
+    `data` is ``uint8[byte_size(format, size)]``, contiguous; its alignment does not matter.
+    """
+    assert data.size == byte_size(format, size), f"{data.size} bytes for {size} values of {format}"
+    if format in BLOCKS:
+        return _dequantize_blocks(data, format, size)
+    if format is Format.BF16:
+        return (data.view("<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return data.view("<f4" if format is Format.F32 else "<f2").astype(np.float32)
+
+
+def _dequantize_blocks(data: NDArray[np.uint8], format: Format, size: int) -> NDArray[np.float32]:
+    record, values = BLOCKS[format]
+    blocks = data.view(record)
+    out = np.empty((len(blocks), LAYOUTS[format].elements), np.float32)
+    step = _CHUNK // LAYOUTS[format].elements
+    with np.errstate(invalid="ignore", over="ignore"):  # an infinite scale is the file's business
+        for start in range(0, len(blocks), step):
+            out[start : start + step] = values(blocks[start : start + step])
+    return out.reshape(size)
+
+
+def quantize_rows(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """`Format.I8` of ``f32[n, columns]``: ``int8[n, columns]`` and one scale a row, ``f32[n]``.
+
+    scale = max|row| / 127, value = row / scale to the nearest integer, halves to even.
+    A row of zeros has scale 0.
+    """
+    scales = (np.abs(rows).max(axis=1, initial=0.0) / np.float32(127)).astype(np.float32)
+    scaled = np.zeros(rows.shape, np.float32)
+    np.divide(rows, scales[:, None], out=scaled, where=scales[:, None] > 0)
+    return np.rint(scaled).astype(np.int8), scales
