@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overclock.model.model import Tensor
+from overclock.program.program import KvFormat as KvFormat
 from overclock.program.program import Program
-
-KvFormat = Literal["f32", "f16", "i8"]
 
 
 @dataclass(frozen=True, slots=True)

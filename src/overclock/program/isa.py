@@ -61,16 +61,16 @@ SIGNATURES: dict[Op, Signature] = {
     Op.ADD: Signature(("a", "b"), ("y",), {}, "y = a + b; b may be one row for all (a bias)"),
     Op.RMSNORM: Signature(
         ("x", "w"),
-        ("y", "q?"),
+        ("y?", "q?"),
         {"epsilon": float, "heads": int},
         "y = x / sqrt(mean(x²) + epsilon) · w over each of `heads` equal parts of the row; "
-        "q is y quantised",
+        "q is y quantised; one of the two at least",
     ),
     Op.LAYERNORM: Signature(
         ("x", "w", "b"),
-        ("y", "q?"),
+        ("y?", "q?"),
         {"epsilon": float},
-        "y = (x − mean(x)) / sqrt(var(x) + epsilon) · w + b; q is y quantised",
+        "y = (x − mean(x)) / sqrt(var(x) + epsilon) · w + b; q is y quantised; one of the two at least",
     ),
     Op.QUANTIZE: Signature(
         ("x",),
@@ -143,3 +143,9 @@ OPTIONAL_ATTRIBUTES: Mapping[str, object] = {
 """What an attribute is when an instruction does not give it."""
 
 ACTIVATIONS = ("none", "silu", "gelu", "gelu_tanh", "relu", "tanh")
+
+STYLES = ("halves", "interleaved")
+"""Which columns of a head `rope` turns together: i and i + head_dim / 2, or 2i and 2i + 1."""
+
+METHODS = ("mean", "first")
+"""How `pool` makes one row of a sequence's rows."""

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from typing import Literal
 
 from overclock.model.formats import Format
 from overclock.program.isa import OPTIONAL_ATTRIBUTES, Op
 
 PAGE_TOKENS = 32
 """Tokens in one KV page: one cache line of 16-bit keys for each column of a head."""
+
+KvFormat = Literal["f32", "f16", "i8"]
+"""What KV pages hold: numbers of 32 or 16 bits, or int8 with an f32 scale a token and head."""
 
 GROUP = 32
 """Columns of a quantised activation row that share one scale."""

@@ -1,0 +1,55 @@
+"""Rounds the inputs of matrix products to int8, once for all their readers: integer arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from overclock.program.isa import Op
+from overclock.program.passes.draft import Draft, rebuilt
+from overclock.program.program import Element, Instruction, Operand, Program
+from overclock.program.weights import is_quantized
+
+NAME = "quantize_activations"
+
+MATRICES = {Op.MATMUL: ("w",), Op.GATED_MATMUL: ("gate", "up")}
+"""The roles of the matrices of each product."""
+
+
+def apply(program: Program) -> Program:
+    """Put a `quantize` before each product whose matrices are all in integers."""
+    draft = Draft(program)
+    instructions: list[Instruction] = []
+    rounded: dict[Operand, Operand] = {}
+    for instruction in program.instructions:
+        if _wants_integers(draft, instruction):
+            x = instruction.inputs["x"][0]
+            if x not in rounded:
+                rounded[x] = _rounded(draft, x)
+                inputs, outputs = {"x": (x,)}, {"y": (rounded[x],)}
+                instructions.append(
+                    Instruction(Op.QUANTIZE, inputs, outputs, layer=instruction.layer)
+                )
+            inputs = {**instruction.inputs, "x": (rounded[x],)}
+            instruction = replace(instruction, inputs=inputs)
+        instructions.append(instruction)
+        written = {operand.buffer for operand in instruction.writes()}
+        rounded = {x: y for x, y in rounded.items() if x.buffer not in written}
+    return rebuilt(program, tuple(instructions), draft.buffers, program.outputs)
+
+
+def _wants_integers(draft: Draft, instruction: Instruction) -> bool:
+    roles = MATRICES.get(instruction.op)
+    if roles is None or draft.buffers[instruction.inputs["x"][0].buffer].element is Element.I8:
+        return False
+    return all(
+        is_quantized(draft.buffers[operand.buffer])
+        for role in roles
+        for operand in instruction.inputs[role]
+    )
+
+
+def _rounded(draft: Draft, x: Operand) -> Operand:
+    """A new int8 buffer for `x`."""
+    buffer = draft.buffers[x.buffer]
+    stop = buffer.columns if x.stop is None else x.stop
+    return Operand(draft.activation(f"{x}.i8", stop - x.start, buffer.rows, Element.I8))
