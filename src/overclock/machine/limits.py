@@ -1,0 +1,286 @@
+"""The datasheet: what this computer can do at best, measured once and kept with its date.
+
+Three figures by number of threads: how fast memory is read (GB/s, 1e9 bytes), and how many f32
+(GFLOP/s) and int8 (GOP/s) operations the cores do in registers; a multiply and an add are two.
+Every share of a limit that the engine reports is held against them.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from overclock.errors import InputError
+from overclock.machine import computer
+from overclock.machine.computer import usable_cores
+
+__all__ = ["Figure", "Limits", "cache_directory", "load_or_measure", "measure", "usable_cores"]
+
+Quantity = Literal["read_bandwidth_gbs", "f32_gflops", "int8_gops"]
+
+QUANTITIES: tuple[Quantity, ...] = ("read_bandwidth_gbs", "f32_gflops", "int8_gops")
+
+REPETITIONS = 5
+SLICE_SECONDS = 0.12
+QUICK_SECONDS = 0.15
+
+QUICK_BYTES = 128 << 20
+MOST_BYTES = 1 << 30
+
+
+class Figure(NamedTuple):
+    """The median of repeated measurements and the lowest and highest of them."""
+
+    median: float
+    low: float
+    high: float
+
+
+Figures = dict[int, Figure]
+"""Figures by number of threads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one computer can do at best.
+
+    `measured` is the date and time (ISO 8601, UTC), `version` the overclock that measured.
+    `read_bandwidth_gbs`, `f32_gflops` and `int8_gops` are by number of threads; what has not been
+    measured is not there. `cached` tells figures that were read from the cache.
+    """
+
+    cpu: str
+    cores: int
+    instruction_sets: tuple[str, ...]
+    measured: str
+    version: str
+    timer_ns: float
+    read_bandwidth_gbs: Figures = field(default_factory=dict)
+    f32_gflops: Figures = field(default_factory=dict)
+    int8_gops: Figures = field(default_factory=dict)
+    cached: bool = False
+
+    def figures(self, quantity: Quantity) -> Figures:
+        """One of the three quantities."""
+        figures: Figures = getattr(self, quantity)
+        return figures
+
+    def limit(self, quantity: Quantity, threads: int) -> float:
+        """The median for `threads`, or for the nearest lower count that was measured.
+
+        Raises InputError if there is none.
+        """
+        figures = self.figures(quantity)
+        known = [count for count in figures if count <= threads]
+        if not known:
+            raise InputError(
+                f"{quantity} has not been measured for {threads} threads: run `overclock doctor`"
+            )
+        return figures[max(known)].median
+
+    def identity(self) -> tuple[object, ...]:
+        """What must be equal for cached figures to hold."""
+        return self.cpu, self.cores, self.instruction_sets, self.version
+
+
+def cache_directory() -> Path:
+    """Where figures and fetched models are kept: `$OVERCLOCK_CACHE`, or XDG's cache folder."""
+    if own := os.environ.get("OVERCLOCK_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "overclock"
+
+
+def load_or_measure(
+    threads: int | None = None, *, quick: bool = False, again: bool = False
+) -> Limits:
+    """The figures for `threads`, from the cache where they are there, else measured and kept.
+
+    Without `threads`: for 1, 2, 4 … and all usable cores. `quick` measures no more than the read
+    bandwidth for `threads`, in half a second; `again` ignores the cache. A cache that is damaged,
+    or of another processor or version, is measured anew; one that cannot be written is no error.
+
+    Raises InputError if `threads` is less than 1.
+    """
+    counts = _counts(threads)
+    wanted = QUANTITIES[:1] if quick else QUANTITIES
+    known = None if again else _load()
+    if known is not None and all(set(counts) <= set(known.figures(name)) for name in wanted):
+        return known
+    fresh = measure(counts, quantities=wanted, quick=quick)
+    merged = fresh if known is None else _merge(known, fresh)
+    _save(merged)
+    return merged
+
+
+def measure(
+    counts: Iterable[int], *, quantities: Iterable[Quantity] = QUANTITIES, quick: bool = False
+) -> Limits:
+    """Measure `quantities` for each thread count, now: some 2 s a count, 0.5 s if `quick`."""
+    counts, quantities = tuple(counts), tuple(quantities)
+    repetitions = 1 if quick else REPETITIONS
+
+    def figures(name: Quantity) -> Figures:
+        if name not in quantities:
+            return {}
+        return {count: _repeat(_probe(name, count, quick), repetitions) for count in counts}
+
+    return replace(
+        _blank(),
+        read_bandwidth_gbs=figures("read_bandwidth_gbs"),
+        f32_gflops=figures("f32_gflops"),
+        int8_gops=figures("int8_gops"),
+    )
+
+
+def _counts(threads: int | None) -> tuple[int, ...]:
+    """The thread counts to measure: the one asked for, or powers of two and all cores."""
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"threads must be at least 1, not {threads}")
+        return (threads,)
+    cores = usable_cores()
+    return tuple(sorted({*(1 << bit for bit in range(cores.bit_length())), cores}))
+
+
+def _probe(quantity: Quantity, threads: int, quick: bool) -> Callable[[], float]:
+    """One measurement of `quantity`, ready to be called."""
+    from overclock.machine import native  # loads the extension: only when it is really measured
+
+    seconds = QUICK_SECONDS if quick else SLICE_SECONDS
+    match quantity:
+        case "read_bandwidth_gbs":
+            size = _buffer_bytes(quick)
+            return lambda: native.probe_read_bandwidth(threads, size, seconds)
+        case "f32_gflops":
+            return lambda: native.probe_peak_f32(threads, seconds)
+        case "int8_gops":
+            return lambda: native.probe_peak_int8(threads, seconds)
+
+
+def _buffer_bytes(quick: bool) -> int:
+    """A buffer that no cache holds, and that takes a quarter of the free memory at most."""
+    largest = max((cache.size for cache in computer.caches()), default=0)
+    wanted = max(QUICK_BYTES, (4 if quick else 8) * largest)
+    return min(wanted, MOST_BYTES, max(1 << 20, computer.memory().available // 4))
+
+
+def _repeat(measurement: Callable[[], float], repetitions: int) -> Figure:
+    values = [measurement() for _ in range(repetitions)]
+    return Figure(statistics.median(values), min(values), max(values))
+
+
+def _blank() -> Limits:
+    """This computer with nothing measured yet."""
+    from overclock.machine import native
+
+    return Limits(
+        cpu=computer.cpu_name(),
+        cores=usable_cores(),
+        instruction_sets=tuple(native.instruction_sets()),
+        measured=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        version=_version(),
+        timer_ns=native.probe_timer(),
+    )
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("overclock")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "source"
+
+
+def _merge(known: Limits, fresh: Limits) -> Limits:
+    """Both sets of figures; what was measured now wins and gives the date."""
+    return replace(
+        fresh,
+        read_bandwidth_gbs=known.read_bandwidth_gbs | fresh.read_bandwidth_gbs,
+        f32_gflops=known.f32_gflops | fresh.f32_gflops,
+        int8_gops=known.int8_gops | fresh.int8_gops,
+    )
+
+
+def _cache_file() -> Path:
+    return cache_directory() / "limits.json"
+
+
+def _load() -> Limits | None:
+    """The cached figures, if they are of this computer, this version and undamaged."""
+    try:
+        limits = _parse(json.loads(_cache_file().read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return limits if limits.identity() == _blank().identity() else None
+
+
+def _parse(record: object) -> Limits:
+    """Limits from JSON. Raises ValueError, TypeError or KeyError if they are damaged."""
+    values = _object(record)
+    return Limits(
+        cpu=str(values["cpu"]),
+        cores=int(str(values["cores"])),
+        instruction_sets=tuple(str(values["instruction_sets"]).split()),
+        measured=datetime.datetime.fromisoformat(str(values["measured"])).isoformat(),
+        version=str(values["version"]),
+        timer_ns=float(str(values["timer_ns"])),
+        read_bandwidth_gbs=_parse_figures(values["read_bandwidth_gbs"]),
+        f32_gflops=_parse_figures(values["f32_gflops"]),
+        int8_gops=_parse_figures(values["int8_gops"]),
+        cached=True,
+    )
+
+
+def _parse_figures(record: object) -> Figures:
+    return {
+        int(threads): Figure(*(float(str(_object(figure)[name])) for name in Figure._fields))
+        for threads, figure in _object(record).items()
+    }
+
+
+def _object(record: object) -> dict[str, object]:
+    if not isinstance(record, dict):
+        raise TypeError("a JSON object is wanted")
+    return record
+
+
+def _record(limits: Limits) -> dict[str, object]:
+    """What `_parse` reads."""
+    record: dict[str, object] = {
+        name: {str(count): figure._asdict() for count, figure in limits.figures(name).items()}
+        for name in QUANTITIES
+    }
+    return record | {
+        "cpu": limits.cpu,
+        "cores": limits.cores,
+        "instruction_sets": " ".join(limits.instruction_sets),
+        "measured": limits.measured,
+        "version": limits.version,
+        "timer_ns": limits.timer_ns,
+    }
+
+
+def _save(limits: Limits) -> None:
+    """Replace the cache in one step; a reader sees the old file or the new one."""
+    text = json.dumps(_record(limits), indent=2)
+    path = _cache_file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".limits-", suffix=".json")
+    except OSError:
+        return
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).replace(path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
