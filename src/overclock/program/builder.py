@@ -79,17 +79,15 @@ class Builder:
 
     # -- instructions -------------------------------------------------------------------------
 
-    def embed(
-        self, name: str, ids: str, table: str, *, scale: float = 1.0, offset: int = 0
-    ) -> str:
-        """scale · table[ids + offset], ``f32[T, columns of the table]``."""
+    def embed(self, name: str, ids: str, table: str, *, scale: float = 1.0, offset: int = 0) -> str:
+        """Looked up: scale · table[ids + offset], ``f32[T, columns of the table]``."""
         columns = self._buffers[table].columns
         attributes = {"scale": float(scale), "offset": offset}
         inputs = {"ids": ids, "table": table}
         return self._emit(Op.EMBED, inputs, name, columns, Rows.TOKENS, attributes)
 
     def add(self, name: str, a: str, b: str) -> str:
-        """a + b."""
+        """The sum a + b."""
         return self._rowwise(Op.ADD, {"a": a, "b": b}, name)
 
     def rmsnorm(self, name: str, x: str, weight: str, *, heads: int = 1) -> str:
@@ -120,11 +118,11 @@ class Builder:
         return self._emit(Op.MATMUL, inputs, name, columns, self._rows(x))
 
     def activate(self, name: str, x: str, activation: str) -> str:
-        """activation(x)."""
+        """The activation of x, elementwise."""
         return self._rowwise(Op.ACTIVATE, {"x": x}, name, {"activation": activation})
 
     def gate(self, name: str, gate: str, up: str, activation: str) -> str:
-        """activation(gate) · up."""
+        """The product activation(gate) · up."""
         return self._rowwise(Op.GATE, {"gate": gate, "up": up}, name, {"activation": activation})
 
     def rope(self, name: str, x: str, frequencies: str, *, heads: int, style: str) -> str:
@@ -133,7 +131,7 @@ class Builder:
         return self._rowwise(Op.ROPE, {"x": x, "frequencies": frequencies}, name, attributes)
 
     def store(self, k: str, v: str, cache: str) -> None:
-        """k and v go into the KV pages."""
+        """Put k and v into the KV pages."""
         attributes = {"heads": self._buffers[cache].shape[0]}
         self._append(Op.STORE, {"k": k, "v": v}, {"cache": cache}, attributes)
 
@@ -141,9 +139,7 @@ class Builder:
         """Attention of `q` over the past; see the opcode for its attributes."""
         return self._rowwise(Op.ATTEND, {"q": q, "cache": cache}, name, attributes)
 
-    def attend_all(
-        self, name: str, qkv: tuple[str, str, str], *, heads: int, scale: float
-    ) -> str:
+    def attend_all(self, name: str, qkv: tuple[str, str, str], *, heads: int, scale: float) -> str:
         """Attention over the whole sequence."""
         inputs = dict(zip(("q", "k", "v"), qkv, strict=True))
         return self._rowwise(Op.ATTEND_ALL, inputs, name, {"heads": heads, "scale": scale})

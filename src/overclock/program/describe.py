@@ -8,7 +8,7 @@ from overclock.program.program import Buffer, Instruction, Kind, Operand, Progra
 
 
 def operand(program: Program, operand: Operand) -> str:
-    """An operand with its shape, as in ``x f32[T, 576]`` or ``blk.0.attn_q.weight Q4_1[576, 576]``."""
+    """An operand with its shape: ``x f32[T, 576]``, ``blk.0.attn_q.weight Q4_1[576, 576]``."""
     buffer = program.buffers.get(operand.buffer)
     return f"{operand} ?" if buffer is None else f"{operand} {shape(buffer, operand)}"
 

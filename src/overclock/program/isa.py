@@ -70,7 +70,8 @@ SIGNATURES: dict[Op, Signature] = {
         ("x", "w", "b"),
         ("y?", "q?"),
         {"epsilon": float},
-        "y = (x − mean(x)) / sqrt(var(x) + epsilon) · w + b; q is y quantised; one of the two at least",
+        "y = (x − mean(x)) / sqrt(var(x) + epsilon) · w + b; q is y quantised; one of the two "
+        "at least",
     ),
     Op.QUANTIZE: Signature(
         ("x",),

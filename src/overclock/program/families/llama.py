@@ -35,7 +35,7 @@ def write(model: Model, weight_format: Format | None = None) -> Program:
 
 
 def _attention(build: Builder, config: Config, layer: int, x: str) -> str:
-    """x + attention(norm(x)), ``f32[T, width]``."""
+    """The sum x + attention(norm(x)), ``f32[T, width]``."""
     block = f"blk.{layer}"
     normed = build.rmsnorm("attn_norm", x, f"{block}.attn_norm.weight")
     heads = {"q": config.heads, "k": config.kv_heads, "v": config.kv_heads}
@@ -60,7 +60,7 @@ def _attention(build: Builder, config: Config, layer: int, x: str) -> str:
 
 
 def _feed_forward(build: Builder, config: Config, layer: int, x: str) -> str:
-    """x + down(activation(gate(norm(x))) · up(norm(x))), ``f32[T, width]``."""
+    """The sum x + down(activation(gate(norm(x))) · up(norm(x))), ``f32[T, width]``."""
     block = f"blk.{layer}"
     normed = build.rmsnorm("ffn_norm", x, f"{block}.ffn_norm.weight")
     gate = build.linear("gate", normed, f"{block}.ffn_gate", config.ffn)
@@ -70,10 +70,8 @@ def _feed_forward(build: Builder, config: Config, layer: int, x: str) -> str:
     return _add(build, x, y, f"{block}.post_ffw_norm.weight", "ffn_x")
 
 
-def _turn(
-    build: Builder, config: Config, x: str, norm: str, frequencies: str, heads: int
-) -> str:
-    """rope(x), its heads normalised first if the model has the tensor `norm`."""
+def _turn(build: Builder, config: Config, x: str, norm: str, frequencies: str, heads: int) -> str:
+    """The rope of x, its heads normalised first if the model has the tensor `norm`."""
     name = x.rpartition(".")[2]
     if build.has(norm):
         x = build.rmsnorm(f"{name}_norm", x, norm, heads=heads)
@@ -81,7 +79,7 @@ def _turn(
 
 
 def _add(build: Builder, x: str, y: str, norm: str, name: str) -> str:
-    """x + y, where y is normalised first if the model has the tensor `norm`."""
+    """The sum x + y, where y is normalised first if the model has the tensor `norm`."""
     if build.has(norm):
         y = build.rmsnorm(f"{name}_norm", y, norm)
     return build.add(name, x, y)

@@ -67,6 +67,28 @@ class Draft:
             return None
         return index if self.only_reader(operand.buffer) is not None else None
 
+    def source(self, operand: Operand, index: int) -> int | None:
+        """Who last wrote the operand before `index`; None if it was not written as one whole."""
+        before = [i for i in self._writers.get(operand.buffer, ()) if i < index]
+        return max(before) if before and self._writes_whole(max(before), operand.buffer) else None
+
+    def value_readers(self, buffer: str, writer: int) -> list[int]:
+        """Who reads what `writer` put into the buffer, in order, up to whom overwrites it all."""
+        ends = [
+            index
+            for index in self._writers[buffer]
+            if index > writer and self._writes_whole(index, buffer)
+        ]
+        end = min(ends, default=None)
+        return [
+            index
+            for index in self.readers(buffer)
+            if index > writer and (end is None or index <= end)
+        ]
+
+    def _writes_whole(self, index: int, buffer: str) -> bool:
+        return any(o.buffer == buffer and self.is_whole(o) for o in self[index].writes())
+
     def is_written_between(self, buffers: Iterable[str], first: int, last: int) -> bool:
         """Whether an instruction after `first` and before `last` writes one of the buffers."""
         return any(

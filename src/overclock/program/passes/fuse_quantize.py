@@ -13,9 +13,7 @@ NAME = "fuse_quantize"
 NORMS = frozenset({Op.RMSNORM, Op.LAYERNORM})
 """Opcodes that may give a row both as f32 and as int8."""
 
-PRODUCERS = frozenset(
-    {Op.MATMUL, Op.GATED_MATMUL, Op.ATTEND, Op.ATTEND_ALL, Op.ACTIVATE, Op.GATE}
-)
+PRODUCERS = frozenset({Op.MATMUL, Op.GATED_MATMUL, Op.ATTEND, Op.ATTEND_ALL, Op.ACTIVATE, Op.GATE})
 """Opcodes that may give their row as int8 in place of f32."""
 
 
@@ -24,10 +22,12 @@ def apply(program: Program) -> Program:
     draft = Draft(program)
     for index, quantize in draft.of(Op.QUANTIZE):
         x = quantize.inputs["x"][0]
-        writer = draft.writer(x.buffer)
+        writer = draft.source(x, index)
         if writer is None or not draft.is_whole(x):
             continue
-        fused = _fused(draft, writer, x, quantize.outputs["y"])
+        readers = draft.value_readers(x.buffer, writer)
+        alone = readers == [index] and not draft.is_output(x.buffer)
+        fused = _fused(draft, draft[writer], quantize.outputs["y"], alone)
         if fused is not None:
             draft.drop(index)
             draft.put(writer, fused)
@@ -35,11 +35,9 @@ def apply(program: Program) -> Program:
 
 
 def _fused(
-    draft: Draft, writer: int, x: Operand, rounded: tuple[Operand, ...]
+    draft: Draft, instruction: Instruction, rounded: tuple[Operand, ...], alone: bool
 ) -> Instruction | None:
-    """The writer of `x`, writing `rounded` as well or instead; None if it cannot."""
-    instruction = draft[writer]
-    alone = draft.only_reader(x.buffer) is not None
+    """The instruction, writing `rounded` as well, or instead if `alone`; None if it cannot."""
     if instruction.op in NORMS and "q" not in instruction.outputs:
         if instruction.attribute("heads") != 1:
             return None

@@ -1,4 +1,4 @@
-"""Norms, turns and stores q and k in one instruction: each head is touched once, while it is hot."""
+"""Norms, turns and stores q and k in one instruction: each head is touched only once."""
 
 from __future__ import annotations
 

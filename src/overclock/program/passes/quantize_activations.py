@@ -25,10 +25,7 @@ def apply(program: Program) -> Program:
             x = instruction.inputs["x"][0]
             if x not in rounded:
                 rounded[x] = _rounded(draft, x)
-                inputs, outputs = {"x": (x,)}, {"y": (rounded[x],)}
-                instructions.append(
-                    Instruction(Op.QUANTIZE, inputs, outputs, layer=instruction.layer)
-                )
+                instructions.append(_quantize(x, rounded[x], instruction.layer))
             inputs = {**instruction.inputs, "x": (rounded[x],)}
             instruction = replace(instruction, inputs=inputs)
         instructions.append(instruction)
@@ -46,6 +43,10 @@ def _wants_integers(draft: Draft, instruction: Instruction) -> bool:
         for role in roles
         for operand in instruction.inputs[role]
     )
+
+
+def _quantize(x: Operand, y: Operand, layer: int | None) -> Instruction:
+    return Instruction(Op.QUANTIZE, {"x": (x,)}, {"y": (y,)}, layer=layer)
 
 
 def _rounded(draft: Draft, x: Operand) -> Operand:

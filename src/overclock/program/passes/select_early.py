@@ -40,8 +40,7 @@ def _late(draft: Draft, program: Program) -> set[int]:
     for index in range(len(program.instructions) - 1, -1, -1):
         instruction = program.instructions[index]
         if instruction.op in ROWWISE and all(
-            _serves_selected(draft, operand.buffer, index, late)
-            for operand in instruction.writes()
+            _serves_selected(draft, operand.buffer, index, late) for operand in instruction.writes()
         ):
             late.add(index)
     return late
