@@ -16,6 +16,7 @@ from overclock.cli.doctor import command
 from overclock.errors import InputError
 from overclock.machine import computer, limits
 from overclock.machine.limits import Figure, Limits
+from overclock.settings import cache_directory
 
 
 @dataclass
@@ -56,7 +57,7 @@ def native(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeNative:
 
 
 def cache_file() -> Path:
-    return limits.cache_directory() / "limits.json"
+    return cache_directory() / "limits.json"
 
 
 def test_every_thread_count_that_matters_is_measured_once_and_kept(native: FakeNative) -> None:
@@ -152,7 +153,7 @@ def test_nothing_is_left_half_written(native: FakeNative, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Path, "replace", full_disk)
     limits.load_or_measure(1)
-    assert list(limits.cache_directory().iterdir()) == []
+    assert list(cache_directory().iterdir()) == []
 
 
 def test_threads_below_one_are_refused(native: FakeNative) -> None:
@@ -192,14 +193,3 @@ def test_doctor_table_says_that_figures_are_cached(native: FakeNative) -> None:
     output = CliRunner().invoke(command, ["--threads", "1"]).output
     assert "cached, measured 20" in output
     assert "10.0 (10.0 to 10.0)" in output
-
-
-def test_the_cache_folder_follows_the_environment(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.delenv("OVERCLOCK_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert limits.cache_directory() == tmp_path / "overclock"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert limits.cache_directory() == tmp_path / ".cache" / "overclock"

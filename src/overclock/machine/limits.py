@@ -20,8 +20,9 @@ from typing import Literal, NamedTuple
 from overclock.errors import InputError
 from overclock.machine import computer
 from overclock.machine.computer import usable_cores
+from overclock.settings import cache_directory
 
-__all__ = ["Figure", "Limits", "cache_directory", "load_or_measure", "measure", "usable_cores"]
+__all__ = ["Figure", "Limits", "load_or_measure", "measure", "usable_cores"]
 
 Quantity = Literal["read_bandwidth_gbs", "f32_gflops", "int8_gops"]
 
@@ -88,14 +89,6 @@ class Limits:
     def identity(self) -> tuple[object, ...]:
         """What must be equal for cached figures to hold."""
         return self.cpu, self.cores, self.instruction_sets, self.version
-
-
-def cache_directory() -> Path:
-    """Where figures and fetched models are kept: `$OVERCLOCK_CACHE`, or XDG's cache folder."""
-    if own := os.environ.get("OVERCLOCK_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "overclock"
 
 
 def load_or_measure(
