@@ -1,0 +1,210 @@
+"""Tokenizers from the metadata of GGUF files, built as the model's `tokenizer.json` would be.
+
+Source: for SentencePiece models, the conversions that the Hugging Face tokenizers of Llama, Gemma
+and T5 come from; for BERT, the GGUF convention of writing word starts with ``▁`` instead of
+continuations with ``##``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import repeat
+
+import numpy as np
+from tokenizers import AddedToken, Regex, decoders, models, normalizers
+from tokenizers import Tokenizer as Backend
+from tokenizers import pre_tokenizers as steps
+
+from overclock.errors import TokenizerError
+from overclock.model import pretokenizers
+from overclock.model.gguf_vocabulary import CONTROL, NORMAL, USER_DEFINED, Vocabulary
+from overclock.model.special_tokens import SpecialTokens, refusals
+
+_SPACE = "▁"  # how SentencePiece writes a space
+_BERT_NAMES = {"unk": "[UNK]", "pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+_LLAMA_IDS = {"unk": 0, "bos": 1, "eos": 2}  # of SentencePiece, where a file does not say
+
+Merges = list[tuple[str, str]]
+Built = tuple[Backend, SpecialTokens]
+
+
+def build(metadata: Mapping[str, object]) -> Built:
+    """The tokenizer that the keys ``tokenizer.ggml.*`` describe.
+
+    Raises:
+        TokenizerError: see `Tokenizer.from_gguf`.
+    """
+    kind = metadata.get("tokenizer.ggml.model")
+    if kind is None:
+        raise TokenizerError("The file has no tokenizer (tokenizer.ggml.model is missing).")
+    builder = _BUILDERS.get(str(kind))
+    if builder is None:
+        raise TokenizerError(
+            f"The file's tokenizer (tokenizer.ggml.model) is of the kind {kind!r}; "
+            f"known are {', '.join(_BUILDERS)}."
+        )
+    with refusals("The file's tokenizer"):
+        backend, special = builder(Vocabulary(metadata))
+    return backend, special
+
+
+def _byte_level(vocabulary: Vocabulary) -> Built:
+    """BPE over bytes: GPT-2 and after."""
+    named = pretokenizers.named(str(vocabulary.value("pre") or "default"))
+    merges = _merges(vocabulary)
+    model = models.BPE(vocabulary.ids, merges, ignore_merges=named.ignore_merges)
+    backend = Backend(model)
+    backend.normalizer = normalizers.NFC() if named.nfc else None
+    backend.pre_tokenizer = named.build()
+    backend.decoder = decoders.ByteLevel()
+    special = vocabulary.special_tokens(add_bos=named.adds_bos, add_sep=named.adds_sep)
+    _add_tokens(backend, vocabulary, special)
+    return backend, special
+
+
+def _merges(vocabulary: Vocabulary) -> Merges:
+    """The file's merges; every part and every result must be a token."""
+    lines = vocabulary.texts("merges")
+    pairs = [(left, right) for left, _, right in map(str.partition, lines, repeat(" "))]
+    lefts, rights = zip(*pairs, strict=True)
+    known = vocabulary.ids.__contains__
+    for parts in (lefts, rights, map(str.__add__, lefts, rights)):
+        ranks = [rank for rank, is_known in enumerate(map(known, parts)) if not is_known]
+        if ranks:
+            raise TokenizerError(
+                f"Merge {ranks[0]} of tokenizer.ggml.merges, {lines[ranks[0]]!r}, "
+                "makes or joins something that is no token."
+            )
+    return pairs
+
+
+def _sentencepiece(vocabulary: Vocabulary) -> Built:
+    """SentencePiece BPE: Llama 2, Mistral, Gemma."""
+    for role, id in _LLAMA_IDS.items():
+        if vocabulary.roles[role] is None and vocabulary.value("bos_token_id") is None:
+            vocabulary.roles[role] = min(id, len(vocabulary.tokens) - 1)
+    has_merges = vocabulary.value("merges") is not None
+    merges = _merges(vocabulary) if has_merges else _merges_from_scores(vocabulary)
+    unknown = vocabulary.roles["unk"]
+    model = models.BPE(
+        vocabulary.ids,
+        merges,
+        unk_token=None if unknown is None else vocabulary.tokens[unknown],
+        fuse_unk=True,
+        byte_fallback=True,
+    )
+    backend = Backend(model)
+    prefixed = vocabulary.flag("add_space_prefix", default=not has_merges)
+    prepend = [normalizers.Prepend(_SPACE)] if prefixed else []
+    backend.normalizer = normalizers.Sequence([*prepend, normalizers.Replace(" ", _SPACE)])
+    strip = [decoders.Strip(" ", 1, 0)] if prefixed else []
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+    )
+    special = vocabulary.special_tokens(add_bos=True)
+    _add_tokens(backend, vocabulary, special)
+    return backend, special
+
+
+def _merges_from_scores(vocabulary: Vocabulary) -> Merges:
+    """All ways to put a token together from two others, best token first.
+
+    SentencePiece joins the neighbours whose union has the highest score; as a list of merges that
+    is: by falling score, longer left part first. Control tokens and bytes never come from text.
+    """
+    scores = vocabulary.scores()
+    ids = vocabulary.ids
+    joinable = set(vocabulary.of_type(NORMAL, USER_DEFINED))
+    pairs = [
+        (piece[:cut], piece[cut:])
+        for piece in vocabulary.tokens
+        if piece in joinable
+        for cut in range(1, len(piece))
+        if piece[:cut] in joinable and piece[cut:] in joinable
+    ]
+    falling = [(-scores[ids[left + right]], -len(left), -len(right)) for left, right in pairs]
+    keys = np.array(falling, np.float64).reshape(-1, 3)
+    order = np.lexsort((keys[:, 2], keys[:, 1], keys[:, 0]))
+    return [pairs[rank] for rank in order]
+
+
+def _unigram(vocabulary: Vocabulary) -> Built:
+    """SentencePiece unigram: T5, XLM-RoBERTa."""
+    unknown = vocabulary.roles["unk"]
+    pieces = list(zip(vocabulary.tokens, vocabulary.scores(), strict=True))
+    has_bytes = {"<0x00>", "<0xFF>"} <= vocabulary.ids.keys()
+    backend = Backend(models.Unigram(pieces, unk_id=unknown, byte_fallback=has_bytes))
+    backend.normalizer = normalizers.Sequence(_unigram_normalizers(vocabulary))
+    prefixed = vocabulary.flag("add_space_prefix", default=True)
+    scheme = "always" if prefixed else "never"
+    backend.pre_tokenizer = steps.Metaspace(_SPACE, prepend_scheme=scheme)
+    backend.decoder = decoders.Metaspace(_SPACE, prepend_scheme=scheme)
+    special = vocabulary.special_tokens(add_bos=False, add_eos=True)
+    _add_tokens(backend, vocabulary, special)
+    return backend, special
+
+
+def _unigram_normalizers(vocabulary: Vocabulary) -> list[normalizers.Normalizer]:
+    found: list[normalizers.Normalizer] = []
+    charsmap = vocabulary.value("precompiled_charsmap")
+    if isinstance(charsmap, Sequence | np.ndarray) and len(charsmap):
+        found.append(normalizers.Precompiled(bytes(np.asarray(charsmap).astype(np.uint8))))
+    if vocabulary.flag("remove_extra_whitespaces", default=True):
+        found.append(normalizers.Strip(left=False, right=True))
+        found.append(normalizers.Replace(Regex(" {2,}"), _SPACE))
+    return found
+
+
+def _wordpiece(vocabulary: Vocabulary) -> Built:
+    """WordPiece: BERT."""
+    for role, name in _BERT_NAMES.items():
+        if vocabulary.roles[role] is None:
+            vocabulary.roles[role] = vocabulary.ids.get(name)
+    control = set(vocabulary.of_type(CONTROL))
+    spelled = {_bert_token(token, control): id for token, id in vocabulary.ids.items()}
+    if len(spelled) != len(vocabulary.tokens):
+        raise TokenizerError("Two of the file's WordPiece tokens are the same.")
+    unknown = vocabulary.roles["unk"]
+    if unknown is None:
+        raise TokenizerError("The file's WordPiece vocabulary has no token for unknown words.")
+    unk_token = _bert_token(vocabulary.tokens[unknown], control)
+    backend = Backend(models.WordPiece(spelled, unk_token=unk_token))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=not _is_cased(spelled))
+    backend.pre_tokenizer = steps.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##")
+    special = vocabulary.special_tokens(add_bos=True, add_sep=True)
+    _add_tokens(backend, vocabulary, special)
+    return backend, special
+
+
+def _bert_token(token: str, control: Collection[str]) -> str:
+    """A GGUF token in BERT's own spelling."""
+    if token in control or (token.startswith("[") and token.endswith("]")):
+        return token
+    return token[1:] if token.startswith(_SPACE) else "##" + token
+
+
+def _is_cased(spelled: Collection[str]) -> bool:
+    """Uncased vocabularies have no capitals; the file itself does not say."""
+    return any("A" <= token[:1] <= "Z" for token in spelled)
+
+
+def _add_tokens(backend: Backend, vocabulary: Vocabulary, special: SpecialTokens) -> None:
+    """Tell the tokenizer which tokens are matched whole, before anything else is done to a text."""
+    control = dict.fromkeys(vocabulary.control())
+    roles = (special.bos, special.eos, special.cls, special.sep, special.mask, special.pad)
+    control |= dict.fromkeys(vocabulary.tokens[id] for id in roles if id is not None)
+    plain = [token for token in vocabulary.of_type(USER_DEFINED) if token not in control]
+    backend.add_tokens([AddedToken(token, normalized=False) for token in plain])
+    backend.add_special_tokens(
+        [AddedToken(token, normalized=False, special=True) for token in control]
+    )
+
+
+_BUILDERS: dict[str, Callable[[Vocabulary], Built]] = {
+    "gpt2": _byte_level,
+    "llama": _sentencepiece,
+    "gemma4": _sentencepiece,
+    "t5": _unigram,
+    "bert": _wordpiece,
+}
