@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 
-P = ParamSpec("P")
-R = TypeVar("R")
-Decorator = Callable[[Callable[P, R]], Callable[P, R]]
+if TYPE_CHECKING:
+    from overclock.machine.choose import MachineName
+    from overclock.program.program import KvFormat
+
+Command = Callable[..., None]
+Decorator = Callable[[Command], Command]
 
 DEFAULT_MODEL = "smollm2"
 DEFAULT_ENCODER = "minilm"
 
 
-def model(default: str = DEFAULT_MODEL) -> Decorator[P, R]:
+class EngineOptions(TypedDict):
+    """How a language model is opened; the names are those of `LLM`."""
+
+    threads: int | None
+    exact: bool
+    kv: KvFormat
+    context: int | None
+    machine: MachineName
+
+
+class SamplingOptions(TypedDict):
+    """How tokens are chosen; the names are those of `LLM.generate`."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float
+    seed: int | None
+
+
+def model(default: str = DEFAULT_MODEL) -> Decorator:
     """`-m/--model`: an alias, a path, `pypi:package==version` or `hf:owner/name[:file]`."""
     return click.option(
         "-m",
@@ -38,6 +63,24 @@ exact = click.option("--exact", is_flag=True, help="Keep activations in f32: slo
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON value.")
 
+machine = click.option(
+    "--machine", type=click.Choice(["native", "reference"]), default="native", hidden=True
+)
+
+max_tokens = click.option(
+    "-n",
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    default=512,
+    show_default=True,
+    metavar="N",
+    help="Most tokens of an answer.",
+)
+
+stop = click.option(
+    "--stop", multiple=True, metavar="TEXT", help="End the answer here; can be repeated."
+)
+
 kv = click.option(
     "--kv",
     type=click.Choice(["f32", "f16", "i8"]),
@@ -53,23 +96,49 @@ context = click.option(
     help="Tokens to make room for.  [default: the model's own, at most 8192]",
 )
 
-machine = click.option("--machine", type=click.Choice(["native", "reference"]), hidden=True)
-
-
-def sampling(function: Callable[P, R]) -> Callable[P, R]:
-    """`--temperature`, `--top-k`, `--top-p`, `--min-p`, `--repetition-penalty` and `--seed`."""
-    for option in reversed(_SAMPLING):
-        function = option(function)
-    return function
-
-
 _SAMPLING = (
     click.option(
-        "--temperature", type=float, default=0.0, show_default=True, help="0: the likeliest token."
+        "--temperature",
+        type=float,
+        default=0.0,
+        show_default=True,
+        help="Above 0: choose by chance, the freer the higher.",
     ),
-    click.option("--top-k", type=int, default=None, help="Choose among the K likeliest."),
-    click.option("--top-p", type=float, default=None, help="Choose among the likeliest with sum P."),
-    click.option("--min-p", type=float, default=None, help="At least P times the likeliest."),
-    click.option("--repetition-penalty", type=float, default=1.0, help="Above 1: repeat less."),
-    click.option("--seed", type=int, default=None, help="Same seed, same tokens."),
+    click.option("--top-k", type=int, metavar="K", help="Choose among the K likeliest."),
+    click.option("--top-p", type=float, metavar="P", help="Choose among the likeliest of sum P."),
+    click.option("--min-p", type=float, metavar="P", help="At least P times the likeliest."),
+    click.option(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="Above 1: repeat less.",
+    ),
+    click.option("--seed", type=int, metavar="N", help="Same seed, same tokens."),
 )
+
+
+def engine(function: Command) -> Command:
+    """`--threads --exact --kv --context`, given to the command as one `engine: EngineOptions`."""
+    return _bundle(function, "engine", EngineOptions, (threads, exact, kv, context, machine))
+
+
+def sampling(function: Command) -> Command:
+    """`--temperature` … `--seed`, given to the command as one `sampling: SamplingOptions`."""
+    return _bundle(function, "sampling", SamplingOptions, _SAMPLING)
+
+
+def _bundle(
+    function: Command, argument: str, record: type[object], options: tuple[Decorator, ...]
+) -> Command:
+    names = tuple(record.__annotations__)
+
+    @wraps(function)
+    def command(**values: object) -> None:
+        bundle = {name: values.pop(name) for name in names}
+        function(**values, **{argument: bundle})
+
+    bundled: Command = command
+    for option in reversed(options):
+        bundled = option(bundled)
+    return bundled

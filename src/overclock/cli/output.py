@@ -52,20 +52,20 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr while the body runs; it gets a function that sets what is done of `total`.
+def progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr while the body runs; it gets a function to call with done and total.
 
     Nothing is shown when stderr is no terminal.
     """
     if not sys.stderr.isatty():
-        yield lambda _: None
+        yield lambda done, total: None
         return
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(description, total=total)
-        yield lambda done: bars.update(task, completed=done)
+        task = bars.add_task(description, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -1,0 +1,93 @@
+"""`overclock run`: one prompt, one answer, and what it took."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from overclock.cli import options
+from overclock.cli.output import note, print_json
+
+if TYPE_CHECKING:
+    from overclock.clock.completion import Completion, Piece
+    from overclock.engine import LLM
+
+
+@click.command()
+@click.argument("prompt")
+@options.model()
+@options.max_tokens
+@click.option("--system", metavar="TEXT", help="Instructions in front of the prompt.")
+@click.option("--raw", is_flag=True, help="Continue the prompt as it is, without chat template.")
+@options.sampling
+@options.stop
+@click.option("--ignore-eos", is_flag=True, help="Go on when the model ends its answer.")
+@options.engine
+@options.as_json
+def command(
+    prompt: str,
+    model: str,
+    max_tokens: int,
+    system: str | None,
+    raw: bool,
+    sampling: options.SamplingOptions,
+    stop: tuple[str, ...],
+    ignore_eos: bool,
+    engine: options.EngineOptions,
+    as_json: bool,
+) -> None:
+    """Answer PROMPT (- reads it from stdin), then show one line of figures on stderr."""
+    from overclock.cli import figures
+    from overclock.engine import LLM
+
+    if raw and system is not None:
+        raise click.UsageError("--system needs the chat template that --raw leaves out")
+    text = read_prompt(prompt)
+    with LLM(model, **engine) as llm:
+        pieces = llm.generate(
+            _prompt(llm, text, system, raw),
+            max_tokens,
+            stream=True,
+            stop=stop,
+            ignore_eos=ignore_eos,
+            **sampling,
+        )
+        completion = _show(pieces, quiet=as_json)
+        share = figures.limit_share(llm, completion, engine["threads"], engine["kv"])
+    if as_json:
+        print_json(figures.as_record(completion, share))
+    else:
+        note(figures.line(completion, share))
+
+
+def read_prompt(argument: str) -> str:
+    """The argument, or what stdin holds if it is ``-``. Raises InputError if there is no text."""
+    from overclock.errors import InputError
+
+    text = sys.stdin.buffer.read().decode(errors="replace") if argument == "-" else argument
+    if not text.strip():
+        raise InputError("the prompt is empty; give some text")
+    return text
+
+
+def _prompt(llm: LLM, text: str, system: str | None, raw: bool) -> str | list[dict[str, str]]:
+    if raw or (llm.model.chat_template is None and system is None):
+        return text
+    messages = [{"role": "system", "content": system}] if system is not None else []
+    return [*messages, {"role": "user", "content": text}]
+
+
+def _show(pieces: Iterator[Piece], *, quiet: bool) -> Completion:
+    """Write the answer as it comes, unless `quiet`; the whole of it."""
+    completion = None
+    for piece in pieces:
+        if not quiet:
+            click.echo(piece.text, nl=False)
+        completion = piece.completion
+    if not quiet:
+        click.echo()
+    assert completion is not None
+    return completion

