@@ -45,6 +45,15 @@ def compile(
     return program
 
 
+def all_but(without: Collection[str], *, exact: bool = False) -> tuple[str, ...]:
+    """Names of the passes of a mode that are not in `without`, for `compile(passes=…)`.
+
+    Raises InputError for a name that is none of them.
+    """
+    choose(False, without)
+    return tuple(each.name for each in choose(exact, None) if each.name not in without)
+
+
 def choose(exact: bool, names: Collection[str] | None) -> tuple[Pass, ...]:
     """The passes to apply, in order. Raises InputError for a name that is none of them."""
     known = {each.name: each for each in PASSES}

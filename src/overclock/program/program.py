@@ -20,6 +20,9 @@ KvFormat = Literal["f32", "f16", "i8"]
 GROUP = 32
 """Columns of a quantised activation row that share one scale."""
 
+GROUP_BYTES = 12
+"""Beside the values of such a group: f32 scale, f32 scale · sum, i32 sum of the values."""
+
 
 class Kind(StrEnum):
     """What a buffer is for."""
