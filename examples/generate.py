@@ -1,0 +1,27 @@
+"""Ask a question and see what the answer took.
+
+python examples/generate.py "Why is the sky blue?"
+"""
+
+from __future__ import annotations
+
+import sys
+
+from overclock import LLM
+
+
+def main() -> None:
+    """Answer the words of the command line."""
+    question = " ".join(sys.argv[1:]) or "What is the capital of France?"
+    with LLM("smollm2") as llm:
+        answer = llm.generate([{"role": "user", "content": question}], max_tokens=100)
+    print(answer.text)
+    usage, timing = answer.usage, answer.timing
+    print(
+        f"{usage.prompt_tokens} + {usage.completion_tokens} tokens, ended by {answer.finish_reason}, "
+        f"first token after {timing.first_token_s:.3f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
