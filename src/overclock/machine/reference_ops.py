@@ -32,7 +32,7 @@ def rounded_to_int8(x: Array) -> Array:
 
 def quantized(x: Array) -> Array:
     """``f32[rows, columns]`` as int8 in groups of 32 columns shows it."""
-    groups = x.reshape(len(x), -1, GROUP)
+    groups = x.reshape(len(x), x.shape[1] // GROUP, GROUP)
     return rounded_to_int8(groups).reshape(x.shape)
 
 
@@ -100,7 +100,7 @@ def attention(q: Array, k: Array, v: Array, scale: float, visible: NDArray[np.bo
     k, v = np.repeat(k, repeat, axis=1), np.repeat(v, repeat, axis=1)
     scores = np.einsum("nhd,mhd->hnm", q, k) * np.float32(scale)
     weights = softmax(np.where(visible, scores, np.float32(-np.inf)))
-    return np.asarray(np.einsum("hnm,mhd->nhd", weights, v).reshape(len(q), -1), np.float32)
+    return np.asarray(np.einsum("hnm,mhd->nhd", weights, v).reshape(len(q), q[0].size), np.float32)
 
 
 # -- the state that instructions see ------------------------------------------------------------
@@ -172,8 +172,8 @@ class Step:
 
     def heads(self, role: str, attribute: str = "heads") -> Array:
         """The operand as ``[rows, heads, columns / heads]``."""
-        x = self[role]
-        return x.reshape(len(x), self.integer(attribute), -1)
+        x, heads = self[role], self.integer(attribute)
+        return x.reshape(len(x), heads, x.shape[1] // heads)
 
     def integer(self, name: str) -> int:
         """An attribute that is an integer."""

@@ -1,0 +1,109 @@
+"""The virtual machine: computes nothing, and says how long a run would take at best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overclock.errors import InputError, MachineError
+from overclock.machine.batch import BatchRules, row_count
+from overclock.machine.machine import Batch, Counters, KvFormat
+from overclock.model.model import Tensor
+from overclock.program.cost import Cost, Load, cost, uses_integers
+from overclock.program.program import Program
+
+Pace = Callable[[Cost, bool], float]
+"""Seconds of an instruction of this cost; the flag says that its products are of int8 numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """The pace of a machine that always reaches the nearer one of its two limits.
+
+    Operations of int8 products have a limit of their own, or the common one if it is None.
+    Source: Williams, Waterman & Patterson, "Roofline", 2009.
+    """
+
+    bytes_per_second: float
+    operations_per_second: float
+    int8_operations_per_second: float | None = None
+
+    def __post_init__(self) -> None:
+        for limit in (self.bytes_per_second, self.operations_per_second, self._int8()):
+            if not limit > 0:
+                raise InputError(f"a limit of {limit} per second is not possible; it must be > 0")
+
+    def __call__(self, cost: Cost, integers: bool) -> float:
+        """Seconds: the longer of moving the bytes and doing the operations."""
+        peak = self._int8() if integers else self.operations_per_second
+        return max(cost.bytes / self.bytes_per_second, cost.operations / peak)
+
+    def _int8(self) -> float:
+        limit = self.int8_operations_per_second
+        return self.operations_per_second if limit is None else limit
+
+
+class VirtualMachine:
+    """Takes batches as any machine does, answers with zeros, and counts modelled seconds.
+
+    `last_seconds` is what the last batch would have taken, 0 before the first.
+    """
+
+    def __init__(self, pace: Pace, kv: KvFormat = "f16") -> None:
+        """`pace` turns the cost of an instruction into seconds; see `Roofline`."""
+        self.last_seconds = 0.0
+        self._pace = pace
+        self._kv: KvFormat = kv
+        self._program: Program | None = None
+        self._seconds = np.zeros(0)
+        self._runs = 0
+
+    def load(self, program: Program, weights: Mapping[str, Tensor], *, pages: int) -> None:
+        """Take a verified program; `weights` are not looked at, so they may be left out ({})."""
+        self._program = program
+        self._rules = BatchRules.of(program, pages)
+        self._needed = {output: program.needed_for(output) for output in program.outputs}
+        self._seconds, self._runs = np.zeros(len(program.instructions)), 0
+
+    def run(self, batch: Batch) -> NDArray[np.float32]:
+        """Zeros in the shape of the wanted output; the time goes to `last_seconds` and counters.
+
+        Raises MachineError if nothing is loaded or the batch does not fit the program.
+        """
+        if self._program is None:
+            raise MachineError("the machine has no program; call load() first")
+        self._rules.check(batch)
+        seconds = self._modelled(self._program, batch)
+        self.last_seconds = float(seconds.sum())
+        self._seconds += seconds
+        self._runs += 1
+        operand = self._program.outputs[batch.output]
+        rows = self._program.buffers[operand.buffer].rows
+        assert rows is not None, f"{operand} has no rows"
+        return np.zeros((row_count(batch, rows), self._program.columns(operand)), np.float32)
+
+    def counters(self) -> Counters:
+        """What each instruction cost since the last call, which also sets them to zero."""
+        counters = Counters(self._seconds, self._runs)
+        self._seconds, self._runs = np.zeros_like(self._seconds), 0
+        return counters
+
+    def _modelled(self, program: Program, batch: Batch) -> NDArray[np.float64]:
+        """Seconds of each instruction, ``f64[instructions]``."""
+        load = load_of(batch)
+        seconds = np.zeros(len(program.instructions))
+        for index in self._needed[batch.output]:
+            instruction = program.instructions[index]
+            spent = cost(program, instruction, load, self._kv)
+            seconds[index] = self._pace(spent, uses_integers(program, instruction))
+        return seconds
+
+
+def load_of(batch: Batch) -> Load:
+    """What a batch brings, as far as its cost depends on it."""
+    lengths = tuple(int(length) for length in np.diff(batch.starts))
+    contexts = tuple(int(context) for context in batch.contexts)
+    return Load(lengths, contexts, len(batch.output_rows))

@@ -1,0 +1,103 @@
+"""The native machine against the reference machine, and its promise of identical bits."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.machine import rig
+
+from overclock.machine.machine import KvFormat
+
+pytest.importorskip("overclock._native")
+
+KV: tuple[KvFormat, ...] = ("f32", "f16", "i8")
+EXACT_SHARE = {"f32": 1e-4, "f16": 2e-3, "i8": 5e-2}
+"""Of the logits' spread, by KV format: a sum in another order may round a key to its neighbour."""
+
+DEFAULT_SHARE = 0.1
+"""The same for int8 activations, whose neighbours are further apart."""
+
+
+def expected_sequences(name: str) -> list[rig.IntArray]:
+    wanted = rig.expected(name)
+    return [wanted[f"ids_{i}"].astype(np.int32) for i in range(2)]
+
+
+@pytest.mark.parametrize("kv", KV)
+@pytest.mark.parametrize("mode", [rig.PLAIN, rig.EXACT, rig.EXACT_INT8], ids=str)
+@pytest.mark.parametrize("name", rig.DECODERS)
+def test_exact_decoders_agree(name: str, mode: rig.Mode, kv: KvFormat) -> None:
+    sequences = expected_sequences(name)
+    wanted = rig.feed(rig.reference(name, mode, kv), sequences)
+    for ours, theirs in zip(rig.feed(rig.native(name, mode, kv), sequences), wanted, strict=True):
+        rig.assert_near(ours, theirs, EXACT_SHARE[kv])
+
+
+@pytest.mark.parametrize("mode", [rig.DEFAULT, rig.INT8], ids=str)
+@pytest.mark.parametrize("name", rig.DECODERS)
+def test_default_decoders_agree(name: str, mode: rig.Mode) -> None:
+    sequences = expected_sequences(name)
+    wanted = rig.feed(rig.reference(name, mode, "f32"), sequences)
+    ours = rig.feed(rig.native(name, mode, "f32"), sequences)
+    for index in range(2):
+        rig.assert_near(ours[index], wanted[index], DEFAULT_SHARE)
+
+
+@pytest.mark.parametrize(
+    ("mode", "share"),
+    [(rig.PLAIN, 1e-4), (rig.EXACT, 1e-4), (rig.DEFAULT, 1e-4), (rig.INT8, 5e-2)],
+    ids=str,
+)
+@pytest.mark.parametrize("name", rig.ENCODERS)
+def test_encoders_agree(name: str, mode: rig.Mode, share: float) -> None:
+    sequences = expected_sequences(name)
+    types = [rig.expected(name)[f"types_{i}"].astype(np.int32) for i in range(2)]
+    machine = rig.reference(name, mode)
+    for output in rig.program(name, mode).outputs:
+        batch = rig.encoder_batch(sequences, output, types)
+        rig.assert_near(rig.native(name, mode).run(batch), machine.run(batch), share)
+
+
+lengths = st.lists(st.integers(1, 100), min_size=1, max_size=4)
+threads = st.sampled_from((1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "kv"),
+    [
+        *product(["all-types", "gemma3"], [rig.EXACT, rig.DEFAULT], KV),
+        *product(["qwen3", "llama3"], [rig.INT8], KV),
+        ("llama", rig.EXACT, "f16"),
+    ],
+    ids=str,
+)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@given(data=st.data())
+def test_pieces_company_threads_and_pages_change_no_bit(
+    name: str, mode: rig.Mode, kv: KvFormat, data: st.DataObject
+) -> None:
+    sequences = rig.random_ids(name, data.draw(lengths))
+    ticks = data.draw(rig.schedules([len(ids) for ids in sequences]))
+    machine = rig.native(name, mode, kv, data.draw(threads))
+    together = rig.feed(machine, sequences, ticks, data.draw(rig.page_orders))
+    alone = rig.native(name, mode, kv, 1)
+    for ids, logits in zip(sequences, together, strict=True):
+        np.testing.assert_array_equal(logits, rig.feed(alone, [ids])[0])
+
+
+@pytest.mark.parametrize("mode", [rig.EXACT, rig.INT8], ids=str)
+@pytest.mark.parametrize("name", ["bert", "bert-mean", "roberta-token", "distilbert-sequence"])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@given(sizes=st.lists(st.integers(1, 64), min_size=1, max_size=5), count=threads)
+def test_company_and_threads_change_no_bit_of_an_encoder(
+    name: str, mode: rig.Mode, sizes: list[int], count: int
+) -> None:
+    sequences = rig.random_ids(name, sizes)
+    for output in rig.program(name, mode).outputs:
+        together = rig.native(name, mode, threads=count).run(rig.encoder_batch(sequences, output))
+        alone = [rig.native(name, mode).run(rig.encoder_batch([ids], output)) for ids in sequences]
+        np.testing.assert_array_equal(together, np.concatenate(alone))
