@@ -16,11 +16,8 @@ def main() -> None:
     with LLM("smollm2") as llm:
         answer = llm.generate([{"role": "user", "content": question}], max_tokens=100)
     print(answer.text)
-    usage, timing = answer.usage, answer.timing
-    print(
-        f"{usage.prompt_tokens} + {usage.completion_tokens} tokens, ended by {answer.finish_reason}, "
-        f"first token after {timing.first_token_s:.3f} s"
-    )
+    print(f"{answer.usage.completion_tokens} tokens, ended by {answer.finish_reason}")
+    print(f"the first one after {answer.timing.first_token_s:.3f} s")
 
 
 if __name__ == "__main__":
