@@ -1,0 +1,325 @@
+"""Run the installed peers beside overclock and print one table of medians, spreads and ratios.
+
+    python benchmarks/peers.py --model MODEL.gguf --encoder DIRECTORY \\
+        --prepared DIRECTORY --python peers=PATH --json FILE
+
+Every engine is a process of its own (workers/), loaded once; they take turns A B A B, one
+computing at a time, on the same token ids, which differ from repetition to repetition so that no
+prefix cache helps. An engine that is not installed is left out. See README.md for the set-up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import engines
+from common import (
+    Summary,
+    add_report_options,
+    compare,
+    interleave,
+    number,
+    per_second,
+    report,
+    summarize,
+    table,
+)
+from engines import Engine, EngineError, Places, Worker
+
+CONTEXT = 2304
+SHORT_CONTEXT = 640
+FIRST_TEXT = "The capital of France is"
+
+Measure = Callable[[Worker, int], float]
+"""Seconds (or bytes) of one repetition on a running engine."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to measure. `work` tokens or sentences a call; 0: the value itself is told."""
+
+    name: str
+    work: int
+    unit: str
+    measure: Measure
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one engine did in one task."""
+
+    task: Task
+    engine: Engine
+    values: list[float]
+
+    @property
+    def summary(self) -> Summary:
+        """In the task's unit: work a second, or the value itself."""
+        if self.task.work:
+            return per_second(self.task.work, self.values)
+        return summarize([value * self.task.scale for value in self.values])
+
+
+GOALS: dict[tuple[str, str], float] = {
+    ("prompt 512", "OpenVINO GenAI"): 2.0,
+    ("prompt 512", "llama.cpp"): 10.0,
+    ("generation, context ≤ 128", "llama.cpp"): 2.3,
+    ("prompt 512, threads", "overclock 1t"): 1.8,
+    ("start to first token", "llama.cpp"): 1 / 0.7,
+    ("peak memory", "llama.cpp"): 1.0,
+    ("embed 32×128", "ONNX Runtime int8"): 2.2,
+    ("embed 1×16", "ONNX Runtime int8"): 1.5,
+    ("embed 32×128", "ONNX Runtime f32"): 1.3,
+    ("embed 32×128", "OpenVINO f32"): 1.3,
+}
+"""How many times better than which engine overclock has set out to be."""
+
+
+def token_ids(count: int, seed: str) -> list[int]:
+    """Ordinary ids, inside every vocabulary in use, the same for all engines."""
+    chosen = random.Random(seed)
+    return [chosen.randrange(1000, 29000) for _ in range(count)]
+
+
+def prompt(tokens: int, name: str | None = None) -> Task:
+    """Tokens a second of a prompt that no cache has seen."""
+
+    def measure(worker: Worker, repetition: int) -> float:
+        ids = token_ids(tokens, f"prompt {tokens} {repetition}")
+        return worker.seconds(task="prompt", ids=ids)
+
+    return Task(name or f"prompt {tokens}", tokens, "tokens/s", measure)
+
+
+def generation(name: str, before: int, tokens: int) -> Task:
+    """Tokens a second of one stream that starts with `before` tokens of context."""
+
+    def measure(worker: Worker, repetition: int) -> float:
+        ids = token_ids(before, f"generation {before} {repetition}")
+        return worker.seconds(task="generate", ids=ids, tokens=tokens)
+
+    return Task(name, tokens, "tokens/s", measure)
+
+
+def embedding(sentences: int, tokens: int) -> Task:
+    """Sentences a second in batches of one length."""
+
+    def measure(worker: Worker, repetition: int) -> float:
+        seeds = [f"embed {tokens} {repetition} {index}" for index in range(sentences)]
+        ids = [token_ids(tokens, seed) for seed in seeds]
+        return worker.seconds(task="embed", sentences=ids)
+
+    return Task(f"embed {sentences}×{tokens}", sentences, "sentences/s", measure)
+
+
+def start(worker: Worker, _: int) -> float:
+    """Seconds from the start of the process to its first token."""
+    return worker.start_seconds
+
+
+def memory(worker: Worker, repetition: int) -> float:
+    """The most bytes resident in a process that has run 512 tokens and written 64."""
+    ids = token_ids(512, f"memory {repetition}")
+    worker.ask(task="generate", ids=ids, tokens=64)
+    peak = worker.ask(task="memory")["peak_bytes"]
+    assert isinstance(peak, int)
+    return float(peak)
+
+
+SHORT = generation("generation, context ≤ 128", 32, 96)
+LONG = generation("generation, context 2000", 1968, 64)
+
+Section = tuple[Sequence[Engine], Sequence[Task]]
+
+SECTIONS: dict[str, Section] = {
+    "decoder": (engines.DECODERS, (prompt(128), prompt(512), SHORT, LONG)),
+    "kv8": (engines.KV8, (SHORT, LONG)),
+    "threads": (engines.SCALING, (prompt(512, "prompt 512, threads"),)),
+    "encoder": (
+        engines.ENCODERS,
+        (embedding(1, 16), embedding(1, 128), embedding(32, 32), embedding(32, 128)),
+    ),
+}
+
+FRESH: tuple[tuple[Task, list[str]], ...] = (
+    (Task("start to first token", 0, "s", start), ["--first-token", FIRST_TEXT]),
+    (Task("peak memory", 0, "MB", memory, scale=1e-6), []),
+)
+"""Tasks that need a fresh process each time, with the words it is started with."""
+
+
+class Run:
+    """One run of the benchmark: what is left out, and why, is kept in `notes`."""
+
+    def __init__(self, places: Places, repetitions: int, without: frozenset[str]) -> None:
+        self.places = places
+        self.repetitions = repetitions
+        self.without = without
+        self.notes: list[str] = []
+        self.versions: dict[str, str] = {}
+
+    def section(self, name: str) -> Iterator[Row]:
+        """The rows of engines that stay loaded and take turns."""
+        chosen, tasks = SECTIONS[name]
+        tasks = [task for task in tasks if task.name not in self.without]
+        with ExitStack() as stack:
+            workers = self._start(stack, chosen) if tasks else {}
+            for task in tasks:
+                yield from self._rows(task, {e: _bind(task, w) for e, w in workers.items()})
+
+    def fresh(self) -> Iterator[Row]:
+        """The rows of tasks that start their own processes."""
+        for task, words in FRESH:
+            if task.name not in self.without:
+                installed = [engine for engine in engines.FRESH if self._installed(engine)]
+                yield from self._rows(task, {e: self._starter(task, e, words) for e in installed})
+
+    def _starter(self, task: Task, engine: Engine, words: list[str]) -> Callable[[int], float]:
+        def measure(repetition: int) -> float:
+            with Worker([*self.places.command(engine, SHORT_CONTEXT), *words]) as worker:
+                return task.measure(worker, repetition)
+
+        return measure
+
+    def _rows(self, task: Task, measures: dict[Engine, Callable[[int], float]]) -> Iterator[Row]:
+        able: dict[str, Callable[[int], float]] = {}
+        by_name = {engine.name: engine for engine in measures}
+        for engine, measure in measures.items():
+            try:
+                measure(-1)
+                able[engine.name] = measure
+            except EngineError as error:
+                self.notes.append(f"{engine.name}, {task.name}: {error}")
+        print(f"{task.name}: {', '.join(able)}", file=sys.stderr)
+        for name, values in interleave(able, self.repetitions, warmups=0).items():
+            yield Row(task, by_name[name], values)
+
+    def _start(self, stack: ExitStack, chosen: Sequence[Engine]) -> dict[Engine, Worker]:
+        workers: dict[Engine, Worker] = {}
+        for engine in chosen:
+            if not self._installed(engine):
+                continue
+            try:
+                worker = stack.enter_context(Worker(self.places.command(engine, CONTEXT)))
+            except EngineError as error:
+                self.notes.append(f"{engine.name}: {error}")
+                continue
+            workers[engine] = worker
+            self.versions[engine.name] = worker.version
+        return workers
+
+    def _installed(self, engine: Engine) -> bool:
+        if engine.name in self.without:
+            return False
+        if self.places.installed(engine):
+            return True
+        self.notes.append(f"{engine.name}: {engine.package} is not installed")
+        return False
+
+
+def _bind(task: Task, worker: Worker) -> Callable[[int], float]:
+    return lambda repetition: task.measure(worker, repetition)
+
+
+def render(rows: Sequence[Row]) -> str:
+    """The table: every figure, its spread, and how many times better ours is in the same rounds."""
+    values = {(row.task.name, row.engine.name): row.values for row in rows}
+    lines = []
+    for row in rows:
+        summary = row.summary
+        ours = values.get((row.task.name, row.engine.against))
+        other = row.engine.name != row.engine.against and ours is not None
+        ratio = compare(ours, row.values) if other and ours is not None else None
+        goal = GOALS.get((row.task.name, row.engine.name))
+        lines.append(
+            (
+                f"{row.task.name}, {row.task.unit}",
+                row.engine.name,
+                number(summary.median),
+                f"{number(summary.low)}–{number(summary.high)}",
+                ratio or "",
+                f"{number(ratio.ratio.low)}–{number(ratio.ratio.high)}" if ratio else "",
+                _verdict(ratio.ratio.median if ratio else None, goal),
+            )
+        )
+    headings = ("task", "engine", "median", "quartiles", "ours ÷ it", "quartiles", "goal")
+    return table(headings, lines)
+
+
+def _verdict(ratio: float | None, goal: float | None) -> str:
+    if goal is None:
+        return ""
+    told = f"≥ {number(goal)}"
+    return told if ratio is None else f"{told} {'reached' if ratio >= goal else 'missed'}"
+
+
+def long_context(rows: Sequence[Row]) -> str:
+    """Each engine's speed at context 2,000 as a share of its own at 128."""
+    medians = {(row.task.name, row.engine.name): row.summary.median for row in rows}
+    lines = [
+        (name, f"{medians[LONG.name, name] / medians[SHORT.name, name]:.0%}")
+        for task, name in medians
+        if task == SHORT.name and (LONG.name, name) in medians
+    ]
+    return table(("engine", "share"), lines)
+
+
+def parse() -> argparse.Namespace:
+    """Words of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    engines.add_options(parser)
+    parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument(
+        "--only", action="append", default=[], choices=[*SECTIONS, "fresh"], help="may be repeated"
+    )
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="NAME", help="an engine or a task"
+    )
+    add_report_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure what is installed and report it."""
+    args = parse()
+    run = Run(Places.of(args), args.repetitions, frozenset(args.without))
+    rows: list[Row] = []
+    for name in args.only or [*SECTIONS, "fresh"]:
+        rows += run.fresh() if name == "fresh" else run.section(name)
+    notes = "\n".join(f"* {note}" for note in dict.fromkeys(run.notes)) or "none"
+    versions = "\n".join(f"* {name}: {version}" for name, version in run.versions.items())
+    tables = {
+        f"{args.threads} threads, medians of {args.repetitions}": render(rows),
+        "Speed at context 2,000 over speed at 128": long_context(rows),
+        "Versions": versions,
+        "Left out": notes,
+    }
+    figures = {
+        "threads": args.threads,
+        "versions": run.versions,
+        "left_out": run.notes,
+        "rows": [
+            {
+                "task": row.task.name,
+                "unit": row.task.unit,
+                "engine": row.engine.name,
+                "summary": row.summary,
+                "values": row.values,
+            }
+            for row in rows
+        ],
+    }
+    report(args, "peers", tables, figures)
+
+
+if __name__ == "__main__":
+    main()
