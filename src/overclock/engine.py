@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock, get_ident
 from time import perf_counter
 from types import TracebackType
-from typing import Literal, TypedDict, Unpack, overload
+from typing import Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from overclock import prompts
 from overclock.clock.completion import Completion, Piece
 from overclock.clock.generation import Generation, Request
-from overclock.clock.sampling import Sampling
+from overclock.clock.sampling import Sampling, SamplingOptions
 from overclock.clock.sequence import TokenSequence
 from overclock.clock.stops import check_stops
 from overclock.errors import InputError
@@ -33,15 +33,9 @@ DEFAULT_CONTEXT = 8192
 DEFAULT_MAX_TOKENS = 256
 
 
-class Options(TypedDict, total=False):
+class Options(SamplingOptions, total=False):
     """What `LLM.generate` takes beside the prompt; the meaning stands there."""
 
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    repetition_penalty: float
-    seed: int | None
     stop: str | Sequence[str] | None
     ignore_eos: bool
     reuse_prefix: bool

@@ -14,8 +14,8 @@ from overclock.cli import options
 from overclock.cli.output import note, write_atomic
 
 if TYPE_CHECKING:
+    from overclock.clock.sampling import SamplingOptions
     from overclock.conversation import Conversation
-    from overclock.engine import Options
 
 HELP = "/exit leaves, /reset starts anew, /save FILE keeps the conversation, Ctrl-C stops an answer"
 
@@ -31,7 +31,7 @@ def command(
     model: str,
     max_tokens: int,
     system: str | None,
-    sampling: options.SamplingOptions,
+    sampling: SamplingOptions,
     stop: tuple[str, ...],
     engine: options.EngineOptions,
 ) -> None:
@@ -46,18 +46,23 @@ def command(
 
     Sampling(**sampling)  # a bad value is told before the first question
     with LLM(model, **engine) as llm:
-        rules: Options = {"stop": stop}
-        rules.update(sampling)
-        _Chat(Conversation(llm, system), max_tokens, rules).run()
+        _Chat(Conversation(llm, system), max_tokens, sampling, stop).run()
 
 
 class _Chat:
     """Reads lines, answers them, and obeys the commands among them."""
 
-    def __init__(self, conversation: Conversation, max_tokens: int, rules: Options) -> None:
+    def __init__(
+        self,
+        conversation: Conversation,
+        max_tokens: int,
+        sampling: SamplingOptions,
+        stop: tuple[str, ...],
+    ) -> None:
         self._conversation = conversation
         self._max_tokens = max_tokens
-        self._rules = rules
+        self._sampling = sampling
+        self._stop = stop
         self._terminal = sys.stdin.isatty()
 
     def run(self) -> None:
@@ -108,7 +113,9 @@ class _Chat:
 
         dropped = self._conversation.dropped
         try:
-            pieces = self._conversation.say(line, self._max_tokens, **self._rules)
+            pieces = self._conversation.say(
+                line, self._max_tokens, stop=self._stop, **self._sampling
+            )
         except InputError as error:
             click.echo(f"error: {error}", err=True)
             return

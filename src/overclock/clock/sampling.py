@@ -14,6 +14,7 @@ import math
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,17 @@ class Sampling:
             "repetition_penalty", self.repetition_penalty, 0.0, math.inf, "above 0", above=True
         )
         _check_whole("seed", self.seed, 0)
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of `Sampling`, as keyword arguments."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float
+    seed: int | None
 
 
 class Sampler:
