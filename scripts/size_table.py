@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "overclock"
-CPP_SUFFIXES = {".cpp", ".h", ".inl"}
+CPP_SUFFIXES = {".cpp", ".h", ".inc"}
 LONG_FILE = 400
 
 
