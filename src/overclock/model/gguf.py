@@ -178,7 +178,7 @@ class _Reader:
             raise self.damaged(f"{key!r} has the unknown value type {kind}")
         scalar = _SCALARS[kind]
         start = self.take(scalar.size, repr(key))
-        value: int | float | bool = scalar.unpack_from(self.map, start)[0]
+        value: Value = scalar.unpack_from(self.map, start)[0]
         return value
 
     def array(self, key: str) -> Value:
