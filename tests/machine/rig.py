@@ -215,3 +215,15 @@ def assert_near(values: Array, wanted: NDArray[np.generic], share: float) -> Non
     assert values.shape == array.shape
     error = float(np.abs(values - array).max())
     assert error <= share * spread(array), f"off by {error / spread(array):.2e} of the spread"
+
+
+def assert_alike(values: Array, wanted: Array, share: float) -> None:
+    """The errors' standard deviation is at most this share of the spread.
+
+    For values behind a rounding: where two machines' sums differ in their last bit, one number in
+    many thousands is rounded to the other neighbour, and moves what follows by more than any limit
+    for a single value would allow.
+    """
+    assert values.shape == wanted.shape
+    error = spread(values - wanted)
+    assert error <= share * spread(wanted), f"off by {error / spread(wanted):.2e} of the spread"
