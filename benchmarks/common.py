@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import datetime
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
@@ -108,7 +108,7 @@ def machine() -> dict[str, object]:
     flags = set(_first(r"flags\s*: (.*)", info, "").split())
     told = ("avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
     return {
-        "date": date.today().isoformat(),
+        "date": datetime.now().astimezone().date().isoformat(),
         "processor": _first(r"model name\s*: (.*)", info, platform.processor() or "unknown"),
         "family_model": [_first(r"cpu family\s*: (.*)", info), _first(r"model\s*: (.*)", info)],
         "cores": len(os.sched_getaffinity(0)),
@@ -169,7 +169,8 @@ def report(
     parts += [f"## {heading}\n\n{text}" for heading, text in tables.items()]
     markdown = "\n\n".join(parts) + "\n"
     print(markdown)
-    text = json.dumps({"benchmark": name, "machine": described, **figures}, indent=1, default=_plain)
+    everything = {"benchmark": name, "machine": described, **figures}
+    text = json.dumps(everything, indent=1, default=_plain)
     if args.json:
         args.json.write_text(text + "\n")
     if args.save:

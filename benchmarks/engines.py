@@ -14,6 +14,7 @@ from pathlib import Path
 
 WORKERS = Path(__file__).parent / "workers"
 
+
 class EngineError(Exception):
     """An engine cannot be started or has failed; the message is for its column of the table."""
 
@@ -30,7 +31,7 @@ class Engine:
     worker: str
     package: str
     model: str
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict, hash=False)
     threads: int | None = None  # None: as the run was asked for
     against: str = "overclock"  # the engine whose ratio to this one is told
 
@@ -62,7 +63,9 @@ SCALING = tuple(
     for engine in (OURS, LLAMA, OPENVINO)
     for threads in (1, 2)
 )
-OURS_F32 = Engine("overclock f32", "our_encoder.py", "overclock", "encoder", against="overclock f32")
+OURS_F32 = replace(
+    OURS, name="overclock f32", worker="our_encoder.py", model="encoder", against="overclock f32"
+)
 ORT_F32 = Engine(
     "ONNX Runtime f32", "ort_encoder.py", "onnxruntime", "encoder-f32.onnx", against="overclock f32"
 )
@@ -126,14 +129,15 @@ class Places:
 
     def installed(self, engine: Engine) -> bool:
         """Whether the engine's package is there, found without importing it."""
-        code = f"import importlib.util as u; raise SystemExit(u.find_spec('{engine.package}') is None)"
-        return subprocess.run([self.python(engine), "-c", code], check=False).returncode == 0
+        found = f"importlib.util.find_spec('{engine.package}')"
+        words = [self.python(engine), "-c", f"import importlib.util; assert {found}"]
+        return subprocess.run(words, check=False, stderr=subprocess.DEVNULL).returncode == 0
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What says where models and engines are."""
-    parser.add_argument("--model", default="smollm2", help="a GGUF file, or a name overclock knows")
-    parser.add_argument("--encoder", default="minilm", help="a directory, or a name overclock knows")
+    parser.add_argument("--model", default="smollm2", help="a GGUF file, or a known name")
+    parser.add_argument("--encoder", default="minilm", help="a directory, or a known name")
     parser.add_argument("--prepared", type=Path, help="where prepare_peers.py has put its files")
     parser.add_argument(
         "--python",
@@ -159,7 +163,7 @@ class Worker:
 
     def __init__(self, command: list[str]) -> None:
         """Start it and wait until it has loaded its model. Raises EngineError if it does not."""
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
         begin = time.perf_counter()
         self._process = subprocess.Popen(
             command,
@@ -184,7 +188,7 @@ class Worker:
         self._process.communicate()
 
     def _last_words(self) -> str:
-        """The last line the process wrote to standard error, which is where a traceback says why."""
+        """The last line of standard error, which is where a traceback says why."""
         self._errors.seek(0)
         lines = self._errors.read().strip().splitlines()
         return lines[-1] if lines else "it ended without a word"

@@ -1,4 +1,4 @@
-"""Matrix products by themselves: every shape of five models, in every format, at several row counts.
+"""Matrix products by themselves: the shapes of five models, in every format, at several rows.
 
     python benchmarks/kernels.py --python peers=PATH --json FILE
 
@@ -17,7 +17,16 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from common import Summary, add_report_options, compare, interleave, number, report, summarize, table
+from common import (
+    Summary,
+    add_report_options,
+    compare,
+    interleave,
+    number,
+    report,
+    summarize,
+    table,
+)
 from engines import Engine, EngineError, Places, Worker
 
 SHAPES: dict[str, dict[str, tuple[int, int]]] = {
@@ -47,7 +56,16 @@ SHAPES: dict[str, dict[str, tuple[int, int]]] = {
 }
 """(outputs, inputs) of each product of a layer, and of the vocabulary's."""
 
-BITS = {"Q4_0": 4.5, "Q4_1": 5, "Q8_0": 8.5, "Q4_K": 4.5, "Q6_K": 6.5625, "I8": 8, "F16": 16, "F32": 32}
+BITS: dict[str, float] = {
+    "Q4_0": 4.5,
+    "Q4_1": 5,
+    "Q8_0": 8.5,
+    "Q4_K": 4.5,
+    "Q6_K": 6.5625,
+    "I8": 8,
+    "F16": 16,
+    "F32": 32,
+}
 """Bits a weight is stored in, scales included."""
 
 ROWS = (1, 4, 16, 128, 512)
@@ -140,9 +158,13 @@ def measure(workers: dict[str, Worker], case: Case, repetitions: int) -> Iterato
             if name == OURS.name:
                 print(f"{case}: {error}", file=sys.stderr)
             continue
-        able[name] = lambda _, worker=worker: worker.seconds(**request)  # type: ignore[misc]
+        able[name] = _asking(worker, request)
     for name, values in interleave(able, repetitions, warmups=0, pause=0.02).items():
         yield Result(case, name, values)
+
+
+def _asking(worker: Worker, request: dict[str, object]) -> Callable[[int], float]:
+    return lambda _: worker.seconds(**request)
 
 
 @dataclass(frozen=True)

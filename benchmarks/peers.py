@@ -1,6 +1,6 @@
-"""Run the installed peers beside overclock and print one table of medians, spreads and ratios.
+r"""Run the installed peers beside overclock and print one table of medians, spreads and ratios.
 
-    python benchmarks/peers.py --model MODEL.gguf --encoder DIRECTORY \\
+    python benchmarks/peers.py --model MODEL.gguf --encoder DIRECTORY \
         --prepared DIRECTORY --python peers=PATH --json FILE
 
 Every engine is a process of its own (workers/), loaded once; they take turns A B A B, one
@@ -11,44 +11,18 @@ prefix cache helps. An engine that is not installed is left out. See README.md f
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import engines
-from common import (
-    Summary,
-    add_report_options,
-    compare,
-    interleave,
-    number,
-    per_second,
-    report,
-    summarize,
-    table,
-)
+from common import Summary, add_report_options, compare, interleave, number, report, table
 from engines import Engine, EngineError, Places, Worker
+from tasks import FIRST_TEXT, Task, embedding, generation, memory, prompt, start
 
 CONTEXT = 2304
 SHORT_CONTEXT = 640
-FIRST_TEXT = "The capital of France is"
-
-Measure = Callable[[Worker, int], float]
-"""Seconds (or bytes) of one repetition on a running engine."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """Something to measure. `work` tokens or sentences a call; 0: the value itself is told."""
-
-    name: str
-    work: int
-    unit: str
-    measure: Measure
-    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,10 +35,8 @@ class Row:
 
     @property
     def summary(self) -> Summary:
-        """In the task's unit: work a second, or the value itself."""
-        if self.task.work:
-            return per_second(self.task.work, self.values)
-        return summarize([value * self.task.scale for value in self.values])
+        """In the task's unit."""
+        return self.task.summary(self.values)
 
 
 GOALS: dict[tuple[str, str], float] = {
@@ -80,58 +52,6 @@ GOALS: dict[tuple[str, str], float] = {
     ("embed 32×128", "OpenVINO f32"): 1.3,
 }
 """How many times better than which engine overclock has set out to be."""
-
-
-def token_ids(count: int, seed: str) -> list[int]:
-    """Ordinary ids, inside every vocabulary in use, the same for all engines."""
-    chosen = random.Random(seed)
-    return [chosen.randrange(1000, 29000) for _ in range(count)]
-
-
-def prompt(tokens: int, name: str | None = None) -> Task:
-    """Tokens a second of a prompt that no cache has seen."""
-
-    def measure(worker: Worker, repetition: int) -> float:
-        ids = token_ids(tokens, f"prompt {tokens} {repetition}")
-        return worker.seconds(task="prompt", ids=ids)
-
-    return Task(name or f"prompt {tokens}", tokens, "tokens/s", measure)
-
-
-def generation(name: str, before: int, tokens: int) -> Task:
-    """Tokens a second of one stream that starts with `before` tokens of context."""
-
-    def measure(worker: Worker, repetition: int) -> float:
-        ids = token_ids(before, f"generation {before} {repetition}")
-        return worker.seconds(task="generate", ids=ids, tokens=tokens)
-
-    return Task(name, tokens, "tokens/s", measure)
-
-
-def embedding(sentences: int, tokens: int) -> Task:
-    """Sentences a second in batches of one length."""
-
-    def measure(worker: Worker, repetition: int) -> float:
-        seeds = [f"embed {tokens} {repetition} {index}" for index in range(sentences)]
-        ids = [token_ids(tokens, seed) for seed in seeds]
-        return worker.seconds(task="embed", sentences=ids)
-
-    return Task(f"embed {sentences}×{tokens}", sentences, "sentences/s", measure)
-
-
-def start(worker: Worker, _: int) -> float:
-    """Seconds from the start of the process to its first token."""
-    return worker.start_seconds
-
-
-def memory(worker: Worker, repetition: int) -> float:
-    """The most bytes resident in a process that has run 512 tokens and written 64."""
-    ids = token_ids(512, f"memory {repetition}")
-    worker.ask(task="generate", ids=ids, tokens=64)
-    peak = worker.ask(task="memory")["peak_bytes"]
-    assert isinstance(peak, int)
-    return float(peak)
-
 
 SHORT = generation("generation, context ≤ 128", 32, 96)
 LONG = generation("generation, context 2000", 1968, 64)
@@ -172,7 +92,7 @@ class Run:
         with ExitStack() as stack:
             workers = self._start(stack, chosen) if tasks else {}
             for task in tasks:
-                yield from self._rows(task, {e: _bind(task, w) for e, w in workers.items()})
+                yield from self._rows(task, {e: task.on(w) for e, w in workers.items()})
 
     def fresh(self) -> Iterator[Row]:
         """The rows of tasks that start their own processes."""
@@ -222,10 +142,6 @@ class Run:
             return True
         self.notes.append(f"{engine.name}: {engine.package} is not installed")
         return False
-
-
-def _bind(task: Task, worker: Worker) -> Callable[[int], float]:
-    return lambda repetition: task.measure(worker, repetition)
 
 
 def render(rows: Sequence[Row]) -> str:

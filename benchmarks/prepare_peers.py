@@ -6,7 +6,7 @@ Run it with the Python of the peers' environment (see README.md):
 
 It writes, as far as the packages for it are installed:
 
-    decoder-f32/         the GGUF file's weights in f32, in Hugging Face form (for the builder below)
+    decoder-f32/         the GGUF file's weights in f32, in Hugging Face form (the builder's input)
     decoder-ort-int4/    the same for ONNX Runtime GenAI, 4-bit in groups of 32, int8 activations
     encoder-plain.onnx   the encoder with mean pooling and normalisation (OpenVINO reads this)
     encoder-f32.onnx     the same with operators fused (ONNX Runtime's fastest form)
@@ -114,7 +114,9 @@ def quantize_encoder(f32: Path, out: Path) -> None:
 
 def main() -> None:
     """Parse words and make what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--model", type=Path, required=True, help="the decoder's GGUF file")
     parser.add_argument("--encoder", type=Path, required=True, help="the encoder's directory")
     parser.add_argument("--out", type=Path, required=True)
@@ -138,7 +140,7 @@ def main() -> None:
         try:
             make(path)
             print(f"{path}: made")
-        except Exception:  # each peer is optional: say why it is missing and go on
+        except Exception:  # noqa: BLE001 - each peer is optional: say why it is missing, go on
             traceback.print_exc()
             print(f"{path}: not made, see above")
 

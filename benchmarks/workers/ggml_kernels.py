@@ -55,7 +55,8 @@ class Parameters(ctypes.Structure):
 def libraries() -> list[ctypes.CDLL]:
     """ggml's libraries, found without importing the binding."""
     spec = util.find_spec("llama_cpp")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     folder = Path(spec.origin).parent / "lib"
     names = ("libggml-base.so", "libggml-cpu.so", "libggml.so")
     return [ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL) for name in names]

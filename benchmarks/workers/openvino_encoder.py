@@ -24,7 +24,9 @@ class OpenVinoEncoder(Encoder):
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": settings.options.get("precision", "f32"),
         }
-        self.request = openvino.Core().compile_model(settings.model, "CPU", config).create_infer_request()
+        self.request = (
+            openvino.Core().compile_model(settings.model, "CPU", config).create_infer_request()
+        )
 
     def embed(self, sentences: Sequence[Sequence[int]]) -> Sequence[Sequence[float]]:
         ids = np.asarray(sentences, np.int64)

@@ -48,7 +48,9 @@ def graph(shape: Shape) -> bytes:
         names = [f"{name}{index}" for name in given]
         constants += map(numpy_helper.from_array, given.values(), names)
         domain = "" if op == "MatMul" else "com.microsoft"
-        nodes.append(helper.make_node(op, ["x", *names], [f"y{index}"], domain=domain, **attributes))
+        nodes.append(
+            helper.make_node(op, ["x", *names], [f"y{index}"], domain=domain, **attributes)
+        )
         nodes.append(helper.make_node("Gather", [f"y{index}", "first"], [f"row{index}"], axis=0))
         row = [1, shape.outputs]
         results.append(helper.make_tensor_value_info(f"row{index}", TensorProto.FLOAT, row))

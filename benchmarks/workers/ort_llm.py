@@ -24,7 +24,9 @@ class OrtGenAI(Decoder):
 
     def start(self, ids: Sequence[int]) -> int:
         parameters = onnxruntime_genai.GeneratorParams(self.model)
-        parameters.set_search_options(max_length=self.context, do_sample=False, min_length=self.context)
+        parameters.set_search_options(
+            max_length=self.context, do_sample=False, min_length=self.context
+        )
         self.generator = onnxruntime_genai.Generator(self.model, parameters)
         self.generator.append_tokens(list(ids))
         return self._likeliest()

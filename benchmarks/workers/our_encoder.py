@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from importlib import metadata
 
 import numpy as np
-from overclock.machine.machine import Batch
 from overclock.machine.native import NativeMachine
+from worker import Encoder, Settings, serve
+
+from overclock.machine.machine import Batch
 from overclock.model.formats import Format
 from overclock.model.load import load
 from overclock.program.compiler import compile
-from worker import Encoder, Settings, serve
 
 
 class OurEncoder(Encoder):

@@ -6,14 +6,15 @@ from importlib import metadata
 
 import numpy as np
 from blocks import random_bytes
-from overclock.machine.machine import Batch
 from overclock.machine.native import NativeMachine
+from worker import Kernels, Settings, Shape, serve
+
+from overclock.machine.machine import Batch
 from overclock.model.formats import Format
 from overclock.model.model import Tensor
 from overclock.program.isa import Op
 from overclock.program.program import Buffer, Element, Instruction, Kind, Operand, Program, Rows
 from overclock.program.verify import verify
-from worker import Kernels, Settings, Shape, serve
 
 MOST_ROWS = 512
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import metadata
 
-from overclock import LLM
 from worker import Decoder, Settings, serve
+
+from overclock import LLM
 
 
 class Ours(Decoder):

@@ -167,7 +167,7 @@ def serve(load: Callable[[Settings], Engine]) -> None:
     for line in sys.stdin:
         try:
             reply = _answer(engine, json.loads(line))
-        except Exception as error:  # whatever an engine throws belongs to its column of the table
+        except Exception as error:  # noqa: BLE001 - what an engine throws is its answer
             reply = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(reply), file=replies, flush=True)
 
