@@ -41,7 +41,7 @@ class Record:
     path: str
     bytes: int
     sha256: str | None  # of what was fetched, if it was one file
-    fetched: str  # date and time, UTC
+    fetched: str | None  # date and time, UTC; None for what never was elsewhere
 
 
 def root() -> Path:
@@ -123,6 +123,12 @@ def publish(folder: Path, source: str, path: Path, size: int, sha256: str | None
     found = _read(entry)
     assert found is not None, f"{entry} was just written"
     return found
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a directory."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
 
 
 def partial(name: str) -> Path:

@@ -43,7 +43,7 @@ def pull(repository: Repository, progress: Progress, *, update: bool = False) ->
         with _sentences(source):
             path = _fetch(repository, progress)
         with cache.disk_errors(source):
-            return cache.publish(folder, source, path, _size(path), None)
+            return cache.publish(folder, source, path, cache.size_of(path), None)
 
 
 def _fetch(repository: Repository, progress: Progress) -> Path:
@@ -106,11 +106,6 @@ def _verify(path: Path, what: str) -> None:
     blob = path.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", blob.name):
         check_sha256(blob, blob.name, what)
-
-
-def _size(path: Path) -> int:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)
 
 
 def _bar(progress: Progress, what: str) -> type[tqdm]:

@@ -58,13 +58,15 @@ def resolve(name: str | Path, *, progress: Progress | None = None) -> Path:
     return source if isinstance(source, Path) else Path(_pull(source, progress, False).path)
 
 
-def pull(name: str | Path, *, progress: Progress | None = None) -> Record | None:
-    """Fetch what `name` means, newer than what is here if there is; None for a path.
+def pull(name: str | Path, *, progress: Progress | None = None) -> Record:
+    """Fetch what `name` means, newer than what is here if there is.
 
-    Raises as `resolve` does.
+    A path needs no fetching; its record says what is there. Raises as `resolve` does.
     """
     source = parse(name)
-    return None if isinstance(source, Path) else _pull(source, progress, True)
+    if isinstance(source, Path):
+        return Record(str(name), str(source.absolute()), cache.size_of(source), None, None)
+    return _pull(source, progress, True)
 
 
 def _pull(source: Wheel | Repository, progress: Progress | None, update: bool) -> Record:
