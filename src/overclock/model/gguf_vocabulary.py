@@ -91,7 +91,7 @@ class Vocabulary:
         scores = self.numbers("scores")
         if scores is None or not np.isfinite(scores).all():
             raise TokenizerError(f"The file has no usable {_KEY}scores; fetch the model again.")
-        return scores.tolist()
+        return [float(score) for score in scores]
 
     def of_type(self, *types: int) -> list[str]:
         """The tokens of these types, in the order of their ids."""

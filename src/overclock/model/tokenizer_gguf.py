@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import repeat
+from operator import add, itemgetter
 
 import numpy as np
 from tokenizers import AddedToken, Regex, decoders, models, normalizers
@@ -63,19 +64,20 @@ def _byte_level(vocabulary: Vocabulary) -> Built:
 
 
 def _merges(vocabulary: Vocabulary) -> Merges:
-    """The file's merges; every part and every result must be a token."""
+    """The file's merges. What they make must be tokens; the library checks what they join."""
     lines = vocabulary.texts("merges")
     pairs = [(left, right) for left, _, right in map(str.partition, lines, repeat(" "))]
-    lefts, rights = zip(*pairs, strict=True)
-    known = vocabulary.ids.__contains__
-    for parts in (lefts, rights, map(str.__add__, lefts, rights)):
-        ranks = [rank for rank, is_known in enumerate(map(known, parts)) if not is_known]
-        if ranks:
-            raise TokenizerError(
-                f"Merge {ranks[0]} of tokenizer.ggml.merges, {lines[ranks[0]]!r}, "
-                "makes or joins something that is no token."
-            )
+    made = map(add, map(itemgetter(0), pairs), map(itemgetter(1), pairs))
+    if not all(map(vocabulary.ids.__contains__, made)):
+        _refuse_merge(vocabulary, pairs)
     return pairs
+
+
+def _refuse_merge(vocabulary: Vocabulary, pairs: Merges) -> None:
+    rank = next(rank for rank, pair in enumerate(pairs) if "".join(pair) not in vocabulary.ids)
+    raise TokenizerError(
+        f"Merge {rank} of tokenizer.ggml.merges, {' '.join(pairs[rank])!r}, makes no known token."
+    )
 
 
 def _sentencepiece(vocabulary: Vocabulary) -> Built:
