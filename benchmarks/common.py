@@ -16,6 +16,10 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 
+LOAD_AT_START = os.getloadavg()[0]
+BUSY = 0.7
+"""Runnable threads on average in the minute before; with more, others disturbed the figures."""
+
 PAUSE_SECONDS = 0.2
 """Between measurements, so that threads of the engine before have stopped spinning."""
 
@@ -116,7 +120,7 @@ def machine() -> dict[str, object]:
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "load_average": os.getloadavg()[0],
+        "load_average_at_start": LOAD_AT_START,
     }
 
 
@@ -166,6 +170,8 @@ def report(
     """Print the tables and write the files that `add_report_options` let the user ask for."""
     described = machine()
     parts = [f"# {name}, {described['date']}, {described['processor']}"]
+    if LOAD_AT_START > BUSY:
+        parts.append(f"Preliminary: the machine was busy (load average {LOAD_AT_START:.1f}).")
     parts += [f"## {heading}\n\n{text}" for heading, text in tables.items()]
     markdown = "\n\n".join(parts) + "\n"
     print(markdown)

@@ -243,7 +243,7 @@ def account_table(entries: list[Entry], known: Limits, threads: int) -> str:
     lines = [_line(entry, everything, known, threads) for entry in entries]
     if products:
         together = Entry(
-            "int8 products",
+            "all products",
             sum(entry.count for entry in products),
             sum(entry.seconds for entry in products),
             sum(entry.operations for entry in products),
