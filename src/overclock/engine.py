@@ -24,6 +24,7 @@ from overclock.machine import choose
 from overclock.machine.choose import MachineName
 from overclock.model.load import load
 from overclock.model.model import Model
+from overclock.model.source import Progress
 from overclock.program.compiler import compile
 from overclock.program.program import PAGE_TOKENS, KvFormat, Program
 
@@ -59,6 +60,7 @@ class LLM:
         *,
         context: int | None = None,
         machine: MachineName = "native",
+        progress: Progress | None = None,
     ) -> None:
         """Load and compile `model`: an alias, a path, ``pypi:…``, ``hf:…``, or one loaded already.
 
@@ -66,12 +68,13 @@ class LLM:
         exact: activations stay in f32; slower, and what correctness is judged by
         kv: format of the KV cache
         context: most tokens of a prompt with its answer; None for the model's own, at most 8,192
+        progress: is told how a fetch goes, if the model is not on this computer yet
 
         Raises SourceError or ModelError if the model cannot be had or used, InputError if it is no
         language model or a value is impossible, MachineError if there is not enough memory.
         """
         started = perf_counter()
-        self.model = model if isinstance(model, Model) else load(model)
+        self.model = model if isinstance(model, Model) else load(model, progress=progress)
         if self.model.config.family == "bert":
             raise InputError(f"{self.model.name} is an encoder; open it with Encoder (embed)")
         self.context = _checked_context(context, self.model)

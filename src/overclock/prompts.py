@@ -89,6 +89,6 @@ def _checked(model: Model, ids: NDArray[np.integer]) -> list[int]:
 
 
 def _all_are(prompt: object, kinds: type | tuple[type, ...]) -> bool:
-    return isinstance(prompt, Sequence) and all(
+    return isinstance(prompt, (list, tuple, range)) and all(
         isinstance(each, kinds) and not isinstance(each, bool) for each in prompt
     )

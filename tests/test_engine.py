@@ -1,0 +1,302 @@
+"""The face of a language model, on the tiny checkpoints and the reference machine."""
+
+import math
+import threading
+from itertools import zip_longest
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from overclock import LLM, Completion, OverclockError
+from overclock.clock import sequence
+from overclock.errors import InputError
+from tests.checkpoints import FIXTURES
+
+PROMPT = "hello world"
+
+
+@pytest.fixture(scope="module")
+def llm():
+    with LLM(FIXTURES / "llama", exact=True, kv="f32", machine="reference") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def expected():
+    with np.load(FIXTURES / "llama" / "expected.npz") as file:
+        return dict(file)
+
+
+def test_scores_are_the_logits_of_transformers(llm, expected):
+    for name in "01":
+        found = np.concatenate([block.copy() for block in llm.score(expected[f"ids_{name}"])])
+        assert np.allclose(found, expected[f"logits_{name}"], atol=2e-3)
+
+
+def test_greedy_tokens_follow_the_logits(llm):
+    completion = llm.generate([1, 5, 9], 12, ignore_eos=True)
+    ids = [1, 5, 9, *completion.token_ids]
+    logits = np.concatenate([block.copy() for block in llm.score(ids)])
+    assert completion.token_ids == logits[2:-1].argmax(axis=1).tolist()
+    assert completion.finish_reason == "length"
+    assert completion.usage.prompt_tokens == 3
+    assert completion.usage.completion_tokens == 12
+
+
+def test_prompts_in_pieces_give_the_same(llm, monkeypatch):
+    ids = llm.encode("The quick brown fox jumps over the lazy dog")
+    whole = llm.generate(ids, 8).token_ids
+    monkeypatch.setattr(sequence, "TICK_TOKENS", 5)
+    assert llm.generate(ids, 8).token_ids == whole
+
+
+@given(cut=st.integers(0, 30), seed=st.integers(0, 5))
+@settings(max_examples=20, deadline=None)
+def test_a_reused_prefix_changes_nothing_but_the_work(llm, cut, seed):
+    first = llm.encode("The quick brown fox jumps over the lazy dog")
+    second = [*first[:cut], 7, 8, 9]
+    fresh = llm.generate(second, 6, temperature=1.0, seed=seed)
+    assert fresh.usage.cached_tokens == 0
+    llm.generate(first, 3)
+    again = llm.generate(second, 6, temperature=1.0, seed=seed, reuse_prefix=True)
+    assert again.token_ids == fresh.token_ids
+    assert again.usage.cached_tokens >= min(cut, len(first))
+
+
+def test_the_same_prompt_twice_runs_its_last_token_only(llm):
+    ids = llm.encode(PROMPT)
+    once = llm.generate(ids, 4)
+    twice = llm.generate(ids, 4, reuse_prefix=True)
+    assert twice.token_ids == once.token_ids
+    assert twice.usage.cached_tokens == len(ids) - 1
+
+
+def test_streamed_pieces_are_the_text(llm):
+    whole = llm.generate(PROMPT, 20, temperature=1.0, seed=4, ignore_eos=True)
+    pieces = list(llm.generate(PROMPT, 20, temperature=1.0, seed=4, ignore_eos=True, stream=True))
+    assert "".join(piece.text for piece in pieces) == whole.text
+    assert [piece.completion for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
+    assert pieces[-1].completion.token_ids == whole.token_ids
+    assert pieces[-1].completion.text == whole.text
+
+
+def test_text_is_what_the_tokenizer_decodes(llm):
+    for seed in range(5):
+        found = llm.generate(PROMPT, 30, temperature=2.0, seed=seed, ignore_eos=True)
+        assert found.text == llm.model.tokenizer.decode(found.token_ids, skip_special=True)
+
+
+def test_an_end_token_ends_the_answer_and_is_not_shown(llm):
+    [end] = llm.model.tokenizer.eos_ids
+    for seed in range(200):
+        found = llm.generate(PROMPT, 100, temperature=3.0, seed=seed)
+        if found.finish_reason == "stop":
+            break
+    assert found.token_ids[-1] == end
+    assert end not in found.token_ids[:-1]
+    assert found.text == llm.model.tokenizer.decode(found.token_ids[:-1], skip_special=True)
+    longer = llm.generate(PROMPT, 100, temperature=3.0, seed=seed, ignore_eos=True)
+    assert longer.token_ids[: len(found.token_ids)] == found.token_ids
+    assert len(longer.token_ids) == 100
+
+
+def test_stop_strings_cut_the_text_where_they_begin(llm):
+    whole = llm.generate(PROMPT, 30, ignore_eos=True)
+    stop = whole.text[9:13]  # lies across tokens
+    found = llm.generate(PROMPT, 30, ignore_eos=True, stop=["never seen", stop])
+    assert found.text == whole.text[: whole.text.index(stop)]
+    assert found.finish_reason == "stop"
+    assert whole.token_ids[: len(found.token_ids)] == found.token_ids
+    shown = ""
+    for piece in llm.generate(PROMPT, 30, ignore_eos=True, stop=stop, stream=True):
+        shown += piece.text
+        assert found.text.startswith(shown)
+    assert shown == found.text
+
+
+def test_what_might_have_been_a_stop_is_shown_at_the_end(llm):
+    whole = llm.generate(PROMPT, 10, ignore_eos=True)
+    found = llm.generate(PROMPT, 10, ignore_eos=True, stop=whole.text[-3:] + "more")
+    assert found.text == whole.text
+    assert found.finish_reason == "length"
+
+
+def test_a_list_gives_a_list_of_the_same(llm):
+    one, two = llm.generate(PROMPT, 5), llm.generate([1, 2, 3], 5)
+    found = llm.generate([PROMPT, [1, 2, 3]], 5)
+    assert [each.token_ids for each in found] == [one.token_ids, two.token_ids]
+    [single] = llm.generate([PROMPT], 5)
+    assert isinstance(single, Completion)
+
+
+def test_messages_go_through_the_chat_template(llm):
+    messages = [{"role": "user", "content": "hi"}]
+    rendered = llm.model.chat_template.render(messages, add_generation_prompt=True)
+    ids = llm.model.tokenizer.encode(rendered, special=True, add_bos=False)
+    assert llm.encode(messages) == ids
+    assert llm.generate(messages, 4).token_ids == llm.generate(ids, 4).token_ids
+    assert llm.generate([messages, messages], 4)[1].token_ids == llm.generate(ids, 4).token_ids
+
+
+def test_arrays_are_token_ids(llm):
+    ids = np.array([[1, 2, 3], [4, 5, 6]])
+    assert llm.generate(ids[0], 3).token_ids == llm.generate([1, 2, 3], 3).token_ids
+    assert len(llm.generate(ids, 3)) == 2
+
+
+def test_timing_is_told(llm):
+    timing = llm.generate(PROMPT, 5, ignore_eos=True).timing
+    assert timing.load_s == llm.load_s > 0
+    assert timing.first_token_s > 0
+    assert timing.prompt_tokens_per_s > 0
+    assert timing.generation_tokens_per_s is not None
+    assert llm.generate(PROMPT, 1).timing.generation_tokens_per_s is None
+
+
+def test_the_context_bounds_the_answer(llm):
+    ids = [5] * (llm.context - 2)
+    assert len(llm.generate(ids, 100, ignore_eos=True).token_ids) == 3
+    assert len(llm.generate([5] * llm.context, 100, ignore_eos=True).token_ids) == 1
+
+
+def test_a_smaller_context_can_be_asked_for():
+    with LLM(FIXTURES / "llama", context=40, machine="reference") as small:
+        assert len(small.generate([5] * 30, 100, ignore_eos=True).token_ids) == 11
+        with pytest.raises(InputError, match="context of up to 128"):
+            small.generate([5] * 41)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("", "empty"),
+        ([], "empty"),
+        (np.zeros(0, np.int32), "empty"),
+        ([5] * 129, "129 tokens and the context holds 128"),
+        ([5, 288], "288 is not in the vocabulary"),
+        ([-1], "-1 is not in the vocabulary"),
+        ([2**70], "token ids|vocabulary"),
+        ([1.5, 2], "must be text, token ids or messages"),
+        ([True], "must be text, token ids or messages"),
+        (5, "must be text"),
+        (None, "must be text"),
+        (b"bytes", "must be text"),
+        (np.array([0.5]), "whole numbers"),
+        ([[]], "empty"),
+        (["ok", ""], "empty"),
+        ([{"content": "no role"}], "role"),
+        ([{"role": "user"}], "content"),
+    ],
+)
+def test_impossible_prompts_are_refused_with_a_sentence(llm, prompt, words):
+    with pytest.raises(OverclockError, match=words):
+        llm.generate(prompt)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_tokens": 0},
+        {"max_tokens": -5},
+        {"max_tokens": 1.5},
+        {"max_tokens": True},
+        {"temperature": math.nan},
+        {"top_p": 0},
+        {"top_k": -1},
+        {"min_p": 2},
+        {"repetition_penalty": 0},
+        {"seed": "x"},
+        {"stop": ""},
+        {"stop": [3]},
+    ],
+)
+def test_impossible_values_are_refused_before_anything_runs(llm, options):
+    for stream in (False, True):
+        with pytest.raises(InputError, match=next(iter(options))):
+            llm.generate(PROMPT, stream=stream, **options)
+
+
+def test_unknown_options_raise(llm):
+    with pytest.raises(TypeError, match="temprature"):
+        llm.generate(PROMPT, temprature=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"threads": 0},
+        {"threads": 1.5},
+        {"kv": "f8"},
+        {"context": 0},
+        {"context": 129},
+        {"machine": "abacus"},
+    ],
+)
+def test_impossible_openings_are_refused(options):
+    with pytest.raises(InputError):
+        LLM(FIXTURES / "llama", **{"machine": "reference", **options})
+
+
+def test_an_encoder_is_no_language_model():
+    with pytest.raises(InputError, match="Encoder"):
+        LLM(FIXTURES / "bert", machine="reference")
+
+
+def test_messages_need_a_template():
+    with LLM(FIXTURES / "gemma3", machine="reference") as plain:
+        with pytest.raises(InputError, match="no chat template"):
+            plain.generate([{"role": "user", "content": "hi"}])
+
+
+def test_a_list_cannot_be_streamed(llm):
+    with pytest.raises(InputError, match="one prompt"):
+        llm.generate([PROMPT, PROMPT], stream=True)
+
+
+def test_two_models_in_one_process(llm):
+    with LLM(FIXTURES / "qwen2", machine="reference") as other:
+        mine = llm.generate(PROMPT, 6).token_ids
+        theirs = other.generate(PROMPT, 6).token_ids
+        one = llm.generate(PROMPT, 6, stream=True)
+        two = other.generate(PROMPT, 6, stream=True)
+        for _ in zip_longest(one, two):
+            pass
+        assert llm.generate(PROMPT, 6).token_ids == mine
+        assert other.generate(PROMPT, 6).token_ids == theirs
+
+
+def test_a_stream_that_is_left_frees_the_model(llm):
+    stream = llm.generate(PROMPT, 50, ignore_eos=True, stream=True)
+    next(stream)
+    with pytest.raises(InputError, match="in the middle of a stream"):
+        llm.generate(PROMPT)
+    stream.close()
+    assert llm.generate(PROMPT, 2).token_ids
+
+
+def test_threads_take_turns(llm):
+    wanted = [llm.generate([n, n + 1], 10).token_ids for n in range(4)]
+    found = [None] * 4
+
+    def work(n):
+        found[n] = llm.generate([n, n + 1], 10).token_ids
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == wanted
+
+
+def test_a_closed_model_says_so():
+    opened = LLM(FIXTURES / "llama", machine="reference")
+    stream = opened.generate(PROMPT, 5, stream=True)
+    next(stream)
+    opened.close()
+    assert list(stream)[-1].completion is not None
+    with pytest.raises(InputError, match="closed"):
+        opened.generate(PROMPT)
+    opened.close()
