@@ -1,0 +1,213 @@
+// overclock._native: the machine and the probes for Python. Only machine/native.py imports it.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <stdexcept>
+
+#include "core/machine.h"
+#include "core/pack.h"
+#include "core/tiers.h"
+#include "probe/probe.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace overclock {
+namespace {
+
+using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Operands = std::map<std::string, std::vector<std::tuple<int, int, int>>>;
+
+// Looks a word up in a list whose places are the values of an enumeration.
+template <class Enum, size_t N>
+Enum word(const char* const (&words)[N], const std::string& name) {
+  for (size_t i = 0; i < N; ++i)
+    if (name == words[i]) return static_cast<Enum>(i);
+  throw std::invalid_argument("the native machine does not know '" + name + "'");
+}
+
+constexpr const char* kOps[] = {"embed",    "add",  "rmsnorm", "layernorm",  "quantize", "matmul",
+                                "gated_matmul", "activate", "gate", "rope", "store", "rope_store",
+                                "attend",   "attend_all", "select", "pool", "normalize"};
+constexpr const char* kFormats[] = {"F32",  "F16",  "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1",
+                                    "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "I8"};
+constexpr const char* kActivations[] = {"none", "silu", "gelu", "gelu_tanh", "relu", "tanh"};
+constexpr const char* kStyles[] = {"halves", "interleaved"};
+constexpr const char* kMethods[] = {"mean", "first"};
+constexpr const char* kKvFormats[] = {"f32", "f16", "i8"};
+constexpr const char* kKinds[] = {"input", "weight", "vector", "activation", "cache"};
+constexpr const char* kRows[] = {"", "T", "L", "S"};
+constexpr const char* kElements[] = {"f32", "i8"};
+constexpr const char* kRoles[] = {"x",    "w",     "b", "bias", "residual", "gate", "up",
+                                  "ids",  "table", "a", "q",    "k",        "v",    "frequencies",
+                                  "q_norm", "k_norm", "cache", "y", "quantized"};
+
+Buffer make_buffer(const std::string& kind, const std::string& rows, const std::string& element,
+                   int columns, int index) {
+  return {word<Kind>(kKinds, kind), word<Rows>(kRows, rows), word<Element>(kElements, element),
+          columns, index};
+}
+
+void add_instruction(Machine& machine, const std::string& op, const Operands& operands,
+                     const nb::dict& attributes, const std::vector<float>& frequencies) {
+  Instruction instruction{};
+  instruction.op = word<Op>(kOps, op);
+  for (const auto& [role, list] : operands)
+    for (const auto& [buffer, start, columns] : list)
+      instruction.operands[static_cast<size_t>(word<Role>(kRoles, role))].push_back(
+          {buffer, start, columns});
+  for (const auto& [key, value] : attributes) {
+    const std::string name = nb::cast<std::string>(key);
+    if (name == "activation")
+      instruction.activation = word<Activation>(kActivations, nb::cast<std::string>(value));
+    else if (name == "style")
+      instruction.style = word<RopeStyle>(kStyles, nb::cast<std::string>(value));
+    else if (name == "method")
+      instruction.method = word<PoolMethod>(kMethods, nb::cast<std::string>(value));
+    else if (name == "epsilon")
+      instruction.epsilon = nb::cast<float>(value);
+    else if (name == "scale")
+      instruction.scale = nb::cast<float>(value);
+    else if (name == "heads")
+      instruction.heads = nb::cast<int>(value);
+    else if (name == "kv_heads")
+      instruction.kv_heads = nb::cast<int>(value);
+    else if (name == "window")
+      instruction.window = nb::cast<int>(value);
+    else if (name == "offset")
+      instruction.offset = nb::cast<int>(value);
+    else
+      throw std::invalid_argument("the native machine does not know the attribute " + name);
+  }
+  machine.add_instruction(std::move(instruction), frequencies);
+}
+
+void check_starts(const Ints& starts, size_t tokens) {
+  bool good = starts.shape(0) >= 2 && starts(0) == 0 &&
+              static_cast<size_t>(starts(starts.shape(0) - 1)) == tokens;
+  for (size_t s = 0; good && s + 1 < starts.shape(0); ++s) good = starts(s) < starts(s + 1);
+  if (!good) throw std::invalid_argument("starts must rise from 0 to the number of tokens");
+}
+
+Batch make_batch(const Ints& token_ids, const Ints& starts, const Ints& contexts,
+                 const Table& pages, const Ints& output_rows, const std::optional<Ints>& types) {
+  check_starts(starts, token_ids.shape(0));
+  const size_t sequences = starts.shape(0) - 1;
+  if (contexts.shape(0) != sequences || pages.shape(0) != sequences)
+    throw std::invalid_argument("contexts and pages must have one entry for each sequence");
+  if (types && types->shape(0) != token_ids.shape(0))
+    throw std::invalid_argument("token_types must have one entry for each token");
+  Batch batch;
+  batch.tokens = static_cast<int>(token_ids.shape(0));
+  batch.sequences = static_cast<int>(sequences);
+  batch.selected = static_cast<int>(output_rows.shape(0));
+  batch.page_columns = static_cast<int>(pages.shape(1));
+  batch.token_ids = token_ids.data();
+  batch.starts = starts.data();
+  batch.contexts = contexts.data();
+  batch.pages = pages.data();
+  batch.output_rows = output_rows.data();
+  batch.token_types = types ? types->data() : nullptr;
+  batch.positions.resize(token_ids.shape(0));
+  batch.sequence_of.resize(token_ids.shape(0));
+  for (int s = 0; s < batch.sequences; ++s)
+    for (int row = batch.starts[s]; row < batch.starts[s + 1]; ++row) {
+      batch.positions[static_cast<size_t>(row)] = batch.contexts[s] + row - batch.starts[s];
+      batch.sequence_of[static_cast<size_t>(row)] = s;
+    }
+  return batch;
+}
+
+nb::ndarray<nb::numpy, float, nb::ndim<2>> run(Machine& machine, const Ints& token_ids,
+                                               const Ints& starts, const Ints& contexts,
+                                               const Table& pages, const Ints& output_rows,
+                                               const std::optional<Ints>& types, int output) {
+  const Batch batch = make_batch(token_ids, starts, contexts, pages, output_rows, types);
+  const auto rows = static_cast<size_t>(machine.output_rows(batch, output));
+  const auto columns = static_cast<size_t>(machine.output_columns(output));
+  auto* result = new float[rows * columns + 1];
+  nb::capsule owner(result, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  {
+    nb::gil_scoped_release released;
+    machine.run(batch, output, result);
+  }
+  return {result, {rows, columns}, owner};
+}
+
+nb::ndarray<nb::numpy, float, nb::ndim<1>> weight_row(const Machine& machine, int weight, int row) {
+  const Weight& from = machine.weights().at(static_cast<size_t>(weight));
+  if (row < 0 || row >= from.rows) throw std::invalid_argument("the weight has no such row");
+  auto* values = new float[static_cast<size_t>(from.columns)];
+  nb::capsule owner(values, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  unpack_row(from, row, values);
+  return {values, {static_cast<size_t>(from.columns)}, owner};
+}
+
+}  // namespace
+}  // namespace overclock
+
+NB_MODULE(_native, m) {
+  using namespace overclock;
+  nb::class_<Machine>(m, "Machine")
+      .def(
+          "__init__",
+          [](Machine* self, int threads, const std::string& kv, const std::string& tier) {
+            if (threads < 1 || threads > 1024)
+              throw std::invalid_argument("threads must be 1 to 1024");
+            new (self) Machine(threads, word<KvFormat>(kKvFormats, kv), tier);
+          },
+          "threads"_a, "kv"_a, "tier"_a = "")
+      .def(
+          "add_weight",
+          [](Machine& self, const std::string& source_format, int rows, int columns,
+             const Bytes& data, bool mapped, const std::string& format) {
+            const Source source{word<Format>(kFormats, source_format), rows, columns, data.data(),
+                                data.shape(0), mapped};
+            const Format held = word<Format>(kFormats, format);
+            nb::gil_scoped_release released;
+            return self.add_weight(source, held);
+          },
+          "source_format"_a, "rows"_a, "columns"_a, "data"_a, "mapped"_a, "format"_a)
+      .def("add_vector", &Machine::add_vector, "values"_a)
+      .def("add_cache", &Machine::add_cache, "heads"_a, "head_dim"_a, "pages"_a)
+      .def("add_slot", &Machine::add_slot)
+      .def(
+          "add_buffer",
+          [](Machine& self, const std::string& kind, const std::string& rows,
+             const std::string& element, int columns,
+             int index) { return self.add_buffer(make_buffer(kind, rows, element, columns, index)); },
+          "kind"_a, "rows"_a, "element"_a, "columns"_a, "index"_a)
+      .def("add_instruction", &add_instruction, "op"_a, "operands"_a, "attributes"_a,
+           "frequencies"_a)
+      .def("add_output", &Machine::add_output, "buffer"_a, "instructions"_a)
+      .def("run", &run, "token_ids"_a, "starts"_a, "contexts"_a, "pages"_a, "output_rows"_a,
+           "token_types"_a.none(), "output"_a)
+      .def("take_seconds",
+           [](Machine& self) {
+             int64_t runs = 0;
+             auto seconds = self.take_seconds(runs);
+             return nb::make_tuple(seconds, runs);
+           })
+      .def("weight_row", &weight_row, "weight"_a, "row"_a)
+      .def_prop_ro("tier", &Machine::tier)
+      .def_prop_ro("threads", &Machine::threads)
+      .def_prop_ro("weight_bytes", &Machine::weight_bytes);
+
+  m.def("tiers", &tiers);
+  m.def("probe_read_bandwidth", &probe::read_bandwidth, "threads"_a, "bytes"_a, "seconds"_a,
+        nb::call_guard<nb::gil_scoped_release>());
+  m.def("probe_peak_f32", &probe::peak_f32, "threads"_a, "seconds"_a,
+        nb::call_guard<nb::gil_scoped_release>());
+  m.def("probe_peak_int8", &probe::peak_int8, "threads"_a, "seconds"_a,
+        nb::call_guard<nb::gil_scoped_release>());
+  m.def("probe_timer", &probe::timer_resolution_ns);
+  m.def("instruction_sets", &probe::instruction_sets);
+}

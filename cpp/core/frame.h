@@ -1,0 +1,169 @@
+// What a kernel sees of one run: the batch, the memory behind operands, and its own lane.
+#pragma once
+
+#include <atomic>
+#include <vector>
+
+#include "core/layout.h"
+
+namespace overclock {
+
+// Tokens of all sequences laid end to end; see machine/machine.py for the meaning of each field.
+struct Batch {
+  int tokens = 0;
+  int sequences = 0;
+  int selected = 0;
+  int page_columns = 0;
+  const int32_t* token_ids = nullptr;
+  const int32_t* starts = nullptr;
+  const int32_t* contexts = nullptr;
+  const int32_t* pages = nullptr;  // [sequences, page_columns]
+  const int32_t* output_rows = nullptr;
+  const int32_t* token_types = nullptr;
+  std::vector<int32_t> positions;    // [tokens]
+  std::vector<int32_t> sequence_of;  // [tokens]
+
+  int length(int sequence) const { return starts[sequence + 1] - starts[sequence]; }
+  const int32_t* pages_of(int sequence) const {
+    return pages + size_t(sequence) * size_t(page_columns);
+  }
+};
+
+struct FloatRows {
+  float* data;
+  size_t stride;  // in floats
+
+  float* row(int index) const { return data + size_t(index) * stride; }
+};
+
+struct QuantizedRows {
+  uint8_t* data;
+  size_t stride;  // in bytes
+  int columns;
+
+  QuantizedRow row(int index) const { return {data + size_t(index) * stride, columns}; }
+};
+
+// KV pages of one layer. Per page and head: K as [head_dim][kPageTokens], V as
+// [kPageTokens][value_stride], and for I8 the scales of K and V, f32[kPageTokens] each.
+struct Cache {
+  KvFormat format = KvFormat::F16;
+  int heads = 0;
+  int head_dim = 0;
+  int pages = 0;
+  uint8_t* data = nullptr;
+
+  int value_stride() const { return static_cast<int>(round_up(size_t(head_dim), kLanes)); }
+  size_t element_bytes() const {
+    return format == KvFormat::F32 ? 4 : format == KvFormat::F16 ? 2 : 1;
+  }
+  size_t keys_bytes() const {
+    return round_up(size_t(head_dim) * kPageTokens * element_bytes(), 64);
+  }
+  size_t values_bytes() const {
+    return round_up(size_t(kPageTokens) * value_stride() * element_bytes(), 64);
+  }
+  size_t scales_bytes() const { return format == KvFormat::I8 ? 2 * 4 * kPageTokens : 0; }
+  size_t head_bytes() const { return keys_bytes() + values_bytes() + scales_bytes(); }
+  size_t bytes() const { return size_t(pages) * heads * head_bytes(); }
+
+  uint8_t* keys(int page, int head) const {
+    return data + (size_t(page) * heads + head) * head_bytes();
+  }
+  uint8_t* values(int page, int head) const { return keys(page, head) + keys_bytes(); }
+  float* key_scales(int page, int head) const {
+    return reinterpret_cast<float*>(values(page, head) + values_bytes());
+  }
+  float* value_scales(int page, int head) const { return key_scales(page, head) + kPageTokens; }
+};
+
+// Cosines and sines of one set of frequencies for every token of the batch: [tokens][2 · pairs].
+struct Rotation {
+  std::vector<float> frequencies;  // radians per position, [pairs]
+  std::vector<float> values;
+
+  int pairs() const { return static_cast<int>(frequencies.size()); }
+  const float* cosines(int token) const { return values.data() + size_t(token) * 2 * pairs(); }
+  const float* sines(int token) const { return cosines(token) + pairs(); }
+};
+
+struct Frame {
+  const Batch& batch;
+  const std::vector<Buffer>& buffers;
+  const std::vector<uint8_t*>& addresses;  // of every activation buffer
+  const std::vector<Weight>& weights;
+  const std::vector<std::vector<float>>& vectors;
+  const std::vector<Cache>& caches;
+  const std::vector<Rotation>& rotations;
+  float* partials;  // room for attention over split contexts
+
+  const Buffer& buffer(const Operand& operand) const {
+    return buffers[static_cast<size_t>(operand.buffer)];
+  }
+  bool quantized(const Operand& operand) const { return buffer(operand).element == Element::I8; }
+  int rows(const Operand& operand) const {
+    switch (buffer(operand).rows) {
+      case Rows::Tokens: return batch.tokens;
+      case Rows::Selected: return batch.selected;
+      case Rows::Sequences: return batch.sequences;
+      case Rows::None: break;
+    }
+    return 1;
+  }
+  FloatRows floats(const Operand& operand) const {
+    const auto address = addresses[static_cast<size_t>(operand.buffer)];
+    return {reinterpret_cast<float*>(address) + operand.start, size_t(buffer(operand).columns)};
+  }
+  QuantizedRows quantized_rows(const Operand& operand) const {
+    const int columns = buffer(operand).columns;
+    return {addresses[static_cast<size_t>(operand.buffer)], QuantizedRow::row_bytes(columns),
+            columns};
+  }
+  const Weight& weight(const Operand& operand) const {
+    return weights[static_cast<size_t>(buffer(operand).index)];
+  }
+  const float* vector(const Operand& operand) const {
+    return vectors[static_cast<size_t>(buffer(operand).index)].data();
+  }
+  const Cache& cache(const Operand& operand) const {
+    return caches[static_cast<size_t>(buffer(operand).index)];
+  }
+};
+
+// One thread's part in one instruction. Work is claimed in pieces from a shared counter, so that a
+// thread that is held up does less; which thread computes a piece never changes its result.
+struct Lane {
+  int index;
+  int count;
+  std::atomic<int>* next;
+  uint8_t* scratch;
+
+  bool claim(int total, int piece, int& begin, int& end) const {
+    begin = next->fetch_add(piece, std::memory_order_relaxed);
+    if (begin >= total) return false;
+    end = begin + piece < total ? begin + piece : total;
+    return true;
+  }
+  // Pieces small enough to balance the threads, large enough to keep the counter quiet.
+  int piece(int total, int least = 1) const {
+    const int share = count == 1 ? total : total / (count * 8);
+    return share > least ? share : least;
+  }
+};
+
+using Kernel = void (*)(const Frame&, const Instruction&, const Lane&);
+
+// The kernels of one instruction-set tier.
+struct Kernels {
+  const char* name;
+  std::array<Kernel, static_cast<size_t>(Op::Count)> run;
+  Kernel merge_attention;  // second step of Attend when contexts were split
+  bool (*splits_attention)(const Frame&, const Instruction&, int threads);
+  size_t (*partial_floats)(const Frame&, const Instruction&);
+};
+
+const Kernels& portable_kernels();
+const Kernels& avx2_kernels();
+const Kernels& avx512_kernels();
+
+}  // namespace overclock

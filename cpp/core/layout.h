@@ -1,0 +1,103 @@
+// How weights lie in memory after packing.
+//
+// Sixteen output columns (rows of the checkpoint's matrix) form a panel; a panel is read from its
+// first byte to its last in one pass. For quantised formats one block holds 16 columns x 32
+// consecutive inputs (k): every 64-byte vector carries four consecutive k for each of 16 columns,
+// which is what one 4-way integer dot product takes. Vector j (0..7) covers k = 4j .. 4j+3:
+//
+//   nibbles  256 B  vector j < 4: low four bits;  vector j >= 4: high four bits of vector j - 4
+//   pairs    128 B  two bits a value: vector j in bits 2(j % 4) of half j / 4
+//   bits      64 B  one bit a value: vector j in bit j
+//   bytes    512 B  eight bits a value
+//
+// The blocks of a panel come first, then its scales, then the scales of 256-value super-blocks, then
+// (I8 only) one f32 scale a column.
+#pragma once
+
+#include "core/types.h"
+
+namespace overclock {
+
+// What a value is, given its bits q, its group's scales and the constant `offset`.
+enum class Scheme : uint8_t {
+  None,      // float formats
+  Affine,    // d·q + m, f16 each, groups of 32
+  Offset,    // d·(q − offset), f16, groups of 32
+  Super32,   // (d·s)·q − (e·t): s, t bytes for 32 values, d, e f16 for 256
+  Super16,   // (d·s)·(q − offset): s signed byte for 16 values, d f16 for 256
+  Super16A,  // (d·s)·q − (e·t): s, t four bits each for 16 values, d, e f16 for 256
+  Column,    // d·(q − offset): one f32 for the whole column
+};
+
+struct Layout {
+  Scheme scheme;
+  int nibbles, pairs, bits, bytes;  // bytes of each plane in a block, 0 if absent
+  int scale_bytes;                  // of a block
+  int super_bytes;                  // of 8 blocks
+  int offset;
+
+  constexpr int data() const { return nibbles + pairs + bits + bytes; }
+  constexpr bool quantized() const { return scheme != Scheme::None; }
+};
+
+constexpr Layout layout_of(Format format) {
+  switch (format) {
+    case Format::Q4_0: return {Scheme::Offset, 256, 0, 0, 0, 32, 0, 8};
+    case Format::Q4_1: return {Scheme::Affine, 256, 0, 0, 0, 64, 0, 0};
+    case Format::Q5_0: return {Scheme::Offset, 256, 0, 64, 0, 32, 0, 16};
+    case Format::Q5_1: return {Scheme::Affine, 256, 0, 64, 0, 64, 0, 0};
+    case Format::Q8_0: return {Scheme::Offset, 0, 0, 0, 512, 32, 0, 128};
+    case Format::Q2_K: return {Scheme::Super16A, 0, 128, 0, 0, 32, 64, 0};
+    case Format::Q3_K: return {Scheme::Super16, 0, 128, 64, 0, 32, 32, 4};
+    case Format::Q4_K: return {Scheme::Super32, 256, 0, 0, 0, 32, 64, 0};
+    case Format::Q5_K: return {Scheme::Super32, 256, 0, 64, 0, 32, 64, 0};
+    case Format::Q6_K: return {Scheme::Super16, 256, 128, 0, 0, 32, 32, 32};
+    case Format::I8: return {Scheme::Column, 0, 0, 0, 512, 0, 0, 128};
+    default: return {Scheme::None, 0, 0, 0, 0, 0, 0, 0};
+  }
+}
+
+// Bytes of one k of a panel of a float format.
+constexpr int float_bytes(Format format) { return format == Format::F32 ? 64 : 32; }
+
+// A packed matrix: `rows` outputs, `columns` inputs.
+struct Weight {
+  Format format = Format::F32;
+  int rows = 0;
+  int columns = 0;
+  const uint8_t* data = nullptr;
+
+  int groups() const { return (columns + kGroup - 1) / kGroup; }
+  int panels() const { return (rows + kLanes - 1) / kLanes; }
+  size_t scales_at() const { return size_t(groups()) * layout_of(format).data(); }
+  size_t supers_at() const {
+    return scales_at() + round_up(size_t(groups()) * layout_of(format).scale_bytes, 64);
+  }
+  size_t columns_at() const {
+    return supers_at() + round_up(size_t((groups() + 7) / 8) * layout_of(format).super_bytes, 64);
+  }
+  size_t panel_bytes() const {
+    if (!layout_of(format).quantized()) return size_t(columns) * float_bytes(format);
+    return columns_at() + (format == Format::I8 ? 64 : 0);
+  }
+  const uint8_t* panel(int index) const { return data + index * panel_bytes(); }
+};
+
+// One row of quantised activations: int8 values, then for every group of 32 a scale, the scale times
+// the sum of its values, and the sums of its two halves as two int16.
+struct QuantizedRow {
+  uint8_t* base;
+  int columns;
+
+  static constexpr size_t values_bytes(int columns) { return round_up(size_t(columns), 64); }
+  static constexpr size_t row_bytes(int columns) {
+    return round_up(values_bytes(columns) + 12 * size_t((columns + kGroup - 1) / kGroup), 64);
+  }
+  int groups() const { return (columns + kGroup - 1) / kGroup; }
+  int8_t* values() const { return reinterpret_cast<int8_t*>(base); }
+  float* scales() const { return reinterpret_cast<float*>(base + values_bytes(columns)); }
+  float* scaled_sums() const { return scales() + groups(); }
+  int16_t* half_sums() const { return reinterpret_cast<int16_t*>(scaled_sums() + groups()); }
+};
+
+}  // namespace overclock

@@ -1,0 +1,92 @@
+// The native machine: holds packed weights, KV pages and a flat list of instructions, and runs
+// ragged batches through the list. Every thread walks the list; a barrier ends each instruction.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/frame.h"
+#include "core/memory.h"
+#include "core/pool.h"
+
+namespace overclock {
+
+// A tensor as its file stores it.
+struct Source {
+  Format format;
+  int rows;
+  int columns;
+  const uint8_t* data;
+  size_t bytes;
+  bool mapped;  // may be released once it is packed
+};
+
+class Machine {
+ public:
+  // `tier` names the instruction set to use, or is empty for the best that this processor has.
+  Machine(int threads, KvFormat kv, const std::string& tier);
+
+  // The program is built up once, in this order; each call returns an index for later ones.
+  // All throw std::invalid_argument for what cannot be.
+  int add_weight(const Source& source, Format format);
+  int add_vector(std::vector<float> values);
+  int add_cache(int heads, int head_dim, int pages);
+  int add_slot();
+  int add_buffer(const Buffer& buffer);
+  void add_instruction(Instruction instruction, const std::vector<float>& frequencies);
+  // What a run has to do for output `buffer`: indices of instructions, in order.
+  int add_output(int buffer, std::vector<int> instructions);
+
+  // Runs the batch and writes output `output` to `result`, f32[rows, columns].
+  void run(const Batch& batch, int output, float* result);
+
+  int threads() const { return pool_.threads(); }
+  const char* tier() const { return kernels_.name; }
+  int output_rows(const Batch& batch, int output) const;
+  int output_columns(int output) const;
+  const std::vector<Weight>& weights() const { return weights_; }
+  size_t weight_bytes() const { return weight_bytes_; }
+
+  // Seconds spent in each instruction since the last call, and runs; sets both to zero.
+  std::vector<double> take_seconds(int64_t& runs);
+
+ private:
+  struct Output {
+    int buffer;
+    std::vector<int> instructions;
+  };
+
+  void check_operands(const Instruction& instruction) const;
+  void check_batch(const Batch& batch) const;
+  void make_room(const Batch& batch, const Output& output, float* result);
+  void turn_rotations(const Batch& batch, const Lane& lane);
+  void work(const Frame& frame, const Output& output, int thread);
+  void step(const Frame& frame, int index, const Lane& lane);
+  Frame frame_for(const Batch& batch);
+  uint8_t* take_weight_memory(size_t bytes);
+
+  Pool pool_;
+  const KvFormat kv_;
+  const Kernels& kernels_;
+  std::vector<Memory> weight_memory_;
+  size_t weight_used_ = 0;  // of the last piece of weight memory
+  size_t weight_bytes_ = 0;
+  std::vector<Weight> weights_;
+  std::vector<std::vector<float>> vectors_;
+  std::vector<Memory> cache_memory_;
+  std::vector<Cache> caches_;
+  std::vector<Memory> slots_;
+  std::vector<Buffer> buffers_;
+  std::vector<uint8_t*> addresses_;
+  std::vector<Rotation> rotations_;
+  std::vector<Instruction> instructions_;
+  std::vector<Output> outputs_;
+  std::vector<Memory> scratch_;
+  std::vector<float> partials_;
+  std::unique_ptr<std::atomic<int>[]> counters_;
+  std::vector<uint64_t> ticks_;
+  int64_t runs_ = 0;
+};
+
+}  // namespace overclock

@@ -1,0 +1,23 @@
+// Kernels in plain C++, for any processor.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <utility>
+
+#include "core/frame.h"
+#include "core/half.h"
+#include "core/pack.h"
+
+namespace overclock {
+namespace portable {
+#include "isa/simd_portable.h"
+
+#include "isa/kernels.inc"
+}  // namespace portable
+
+const Kernels& portable_kernels() {
+  static const Kernels kernels = portable::make_kernels("portable");
+  return kernels;
+}
+}  // namespace overclock

@@ -1,0 +1,104 @@
+// Vectors of sixteen lanes on AVX-512 with VNNI. Included inside the namespace of its translation
+// unit; every instruction-set tier offers the same names.
+//
+//   Vf: 16 x f32    Vi: 16 x i32    Vb: 64 bytes
+
+using Vf = __m512;
+using Vi = __m512i;
+using Vb = __m512i;
+
+inline constexpr int kTileRows = 6;    // rows x 32 columns of the integer tile: 12 + 12 registers
+inline constexpr int kFloatRows = 12;  // rows x 32 columns of the float tile: 24 registers
+inline constexpr int kAttendRows = 6;  // query rows of an attention tile: 6 x 64 columns
+
+inline Vf vzero() { return _mm512_setzero_ps(); }
+inline Vf vset(float x) { return _mm512_set1_ps(x); }
+inline Vf vload(const float* p) { return _mm512_loadu_ps(p); }
+inline void vstore(float* p, Vf v) { _mm512_storeu_ps(p, v); }
+inline __mmask16 first_lanes(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+inline Vf vload_n(const float* p, int n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
+inline void vstore_n(float* p, Vf v, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
+inline Vf vadd(Vf a, Vf b) { return _mm512_add_ps(a, b); }
+inline Vf vsub(Vf a, Vf b) { return _mm512_sub_ps(a, b); }
+inline Vf vmul(Vf a, Vf b) { return _mm512_mul_ps(a, b); }
+inline Vf vdiv(Vf a, Vf b) { return _mm512_div_ps(a, b); }
+inline Vf vfma(Vf a, Vf b, Vf c) { return _mm512_fmadd_ps(a, b, c); }
+inline Vf vmax(Vf a, Vf b) { return _mm512_max_ps(a, b); }
+inline Vf vmin(Vf a, Vf b) { return _mm512_min_ps(a, b); }
+inline Vf vabs(Vf a) { return _mm512_abs_ps(a); }
+inline Vf vround(Vf a) {
+  return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+inline float vsum(Vf a) { return _mm512_reduce_add_ps(a); }
+inline float vmost(Vf a) { return _mm512_reduce_max_ps(a); }
+// a where a lane of x is below the limit, b elsewhere.
+inline Vf vbelow(Vf x, Vf limit, Vf a, Vf b) {
+  return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, limit, _CMP_LT_OQ), b, a);
+}
+// a · 2^n for whole n within the exponent's range.
+inline Vf vscale2(Vf a, Vf n) { return _mm512_scalef_ps(a, n); }
+
+inline Vf vload_half(const uint16_t* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline Vf vload_bfloat(const uint16_t* p) {
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+inline void vstore_half(uint16_t* p, Vf v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+inline Vf vload_i8(const int8_t* p) {
+  return _mm512_cvtepi32_ps(
+      _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+inline Vf vload_u8(const uint8_t* p) {
+  return _mm512_cvtepi32_ps(
+      _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+
+// acc + per lane the sum of four products, weights unsigned (all eight bits if Wide), activations
+// signed.
+template <bool Wide>
+inline Vi vdot(Vi acc, Vb weights, Vb activations) {
+  return _mm512_dpbusd_epi32(acc, weights, activations);
+}
+inline Vi viadd(Vi a, Vi b) { return _mm512_add_epi32(a, b); }
+// Byte I of every lane as a whole number.
+template <int I>
+inline Vi vibyte(Vb a) {
+  return _mm512_and_si512(_mm512_srli_epi32(a, 8 * I), _mm512_set1_epi32(255));
+}
+inline Vi vizero() { return _mm512_setzero_si512(); }
+inline Vi viset(int32_t x) { return _mm512_set1_epi32(x); }
+inline Vf vfloat(Vi a) { return _mm512_cvtepi32_ps(a); }
+inline Vi vround_int(Vf a) { return _mm512_cvtps_epi32(a); }
+inline int32_t visum(Vi a) { return _mm512_reduce_add_epi32(a); }
+inline void vstore_bytes(int8_t* p, Vi a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
+}
+// Per lane: sum of the products of the lane's two int16 (a pair of half sums with its weights).
+inline Vi vipairs(Vi a, Vi b) { return _mm512_madd_epi16(a, b); }
+
+inline Vb vbload(const uint8_t* p) { return _mm512_loadu_si512(p); }
+inline void vbstore(uint8_t* p, Vb v) { _mm512_storeu_si512(p, v); }
+inline Vb vband(Vb a, uint8_t mask) {
+  return _mm512_and_si512(a, _mm512_set1_epi8(static_cast<char>(mask)));
+}
+inline Vb vbor(Vb a, Vb b) { return _mm512_or_si512(a, b); }
+// Shifts 16-bit lanes; callers mask what crosses a byte.
+template <int N>
+inline Vb vbright(Vb a) {
+  return _mm512_srli_epi16(a, N);
+}
+template <int N>
+inline Vb vbleft(Vb a) {
+  return _mm512_slli_epi16(a, N);
+}
+// Four activation bytes in every lane.
+inline Vb vbfour(const int8_t* p) {
+  int32_t word;
+  __builtin_memcpy(&word, p, 4);
+  return _mm512_set1_epi32(word);
+}

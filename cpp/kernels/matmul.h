@@ -1,0 +1,249 @@
+// Matrix products with what is fused to them: bias, activation, gate, residual, quantisation.
+
+// What happens to a finished tile of 32 columns before it leaves for memory.
+struct Finish {
+  int first_column = 0;   // in y
+  int valid = 32;         // columns that exist
+  const float* scales = nullptr;       // of the columns (I8 weights), or none
+  const float* gate_scales = nullptr;  // of the gate's columns
+  const float* bias = nullptr;         // of the columns, or none
+  Activation activation = Activation::None;
+  FloatRows residual{nullptr, 0};
+  FloatRows y{nullptr, 0};
+  QuantizedRows quantized{nullptr, 0, 0};
+};
+
+inline Vf scaled(Vf v, const float* scales, int p) {
+  return scales ? vmul(v, vload(scales + 16 * p)) : v;
+}
+
+inline Vf finish_lanes(const Finish& f, int row, int p, Vf v, const float* gate) {
+  const int left = f.valid - 16 * p;
+  v = scaled(v, f.scales, p);
+  if (f.bias) v = vadd(v, vload_tail(f.bias, 16 * p, f.valid));
+  if (gate)
+    v = vmul(vactivate(f.activation, scaled(vload(gate + 16 * p), f.gate_scales, p)), v);
+  else
+    v = vactivate(f.activation, v);
+  if (f.residual.data && left > 0)
+    v = vadd(v, vload_tail(f.residual.row(row) + f.first_column, 16 * p, f.valid));
+  return v;
+}
+
+// Rows first_row … of a tile; `gate` is the gate's tile for gated products.
+inline void finish_rows(const Finish& f, int first_row, int rows, const float* c,
+                        const float* gate) {
+  for (int r = 0; r < rows; ++r) {
+    const int row = first_row + r;
+    const float* gate_row = gate ? gate + 32 * r : nullptr;
+    const Vf low = finish_lanes(f, row, 0, vload(c + 32 * r), gate_row);
+    const Vf high = finish_lanes(f, row, 1, vload(c + 32 * r + 16), gate_row);
+    if (f.quantized.data) {
+      // Columns past the end hold zeros: padding rows of packed weights are zero.
+      quantize_group(low, high, f.quantized.row(row), f.first_column / kGroup);
+    } else {
+      float* y = f.y.row(row) + f.first_column;
+      vstore_tail(y, 0, f.valid, low);
+      vstore_tail(y, 16, f.valid, high);
+    }
+  }
+}
+
+// Where a lane keeps what it works on; laid out once over its scratch memory.
+struct MatmulScratch {
+  uint8_t* bytes;  // unpacked panel pair: kBlockGroups KiB, or kFloatBlock x 32 floats
+  float* d;
+  float* m;
+  float* c;     // kBlockRows x 32
+  float* gate;  // kBlockRows x 32
+
+  explicit MatmulScratch(uint8_t* at)
+      : bytes(at),
+        d(reinterpret_cast<float*>(at + 32 * 1024)),
+        m(d + 2 * 32 * kBlockGroups),
+        c(m + 2 * 32 * kBlockGroups),
+        gate(c + 32 * kBlockRows) {}
+};
+
+// The panel pair `pair` of `weight` times rows first_row … ; calls done(row, rows, tile) for every
+// finished tile, whose rows are 32 floats apart. With `keep` the whole block stays in c.
+template <class Done>
+void product_i8(const Weight& weight, int pair, const QuantizedRows& x, int first_row, int rows,
+                const MatmulScratch& s, float* c, bool keep, Done done) {
+  const ProductI8& product = product_i8_of(weight.format);
+  if (rows <= kFewRows) {
+    product.few[size_t(rows - 1)](weight, pair, x, first_row, c);
+    done(first_row, rows, c);
+    return;
+  }
+  const Expanded expanded{s.bytes, s.d, s.m};
+  const int groups = weight.groups();
+  keep = keep || groups > kBlockGroups;
+  for (int g = 0; g < groups; g += kBlockGroups) {
+    const int count = groups - g < kBlockGroups ? groups - g : kBlockGroups;
+    product.expand(weight, pair, g, count, expanded);
+    for (int row = 0; row < rows; row += kTileRows) {
+      const int n = rows - row < kTileRows ? rows - row : kTileRows;
+      float* at = c + (keep ? 32 * row : 0);
+      product.tiles[size_t(n - 1)](expanded, x, first_row + row, g, count, at, g == 0);
+      if (g + count == groups) done(first_row + row, n, at);
+    }
+  }
+}
+
+inline LanePair lane_pair(const Weight& weight, int pair, int k) {
+  const int last = weight.panels() - 1;
+  const int second = 2 * pair + 1 <= last ? 2 * pair + 1 : last;
+  const size_t step = size_t(float_bytes(weight.format));
+  return {weight.panel(2 * pair) + size_t(k) * step, weight.panel(second) + size_t(k) * step, step};
+}
+
+// The same for f32 activations.
+template <class Done>
+void product_f32(const Weight& weight, int pair, const FloatRows& x, int first_row, int rows,
+                 const MatmulScratch& s, float* c, bool keep, Done done) {
+  const bool quantized = layout_of(weight.format).quantized();
+  const bool widen = weight.format != Format::F32 && rows > kFloatRows;
+  const auto& tiles =
+      float_tiles_of(quantized || widen ? Format::F32 : weight.format);
+  const int last = weight.panels() - 1;
+  float* wide = reinterpret_cast<float*>(s.bytes);
+  keep = keep || weight.columns > kFloatBlock;
+  for (int k = 0; k < weight.columns; k += kFloatBlock) {
+    const int count = weight.columns - k < kFloatBlock ? weight.columns - k : kFloatBlock;
+    LanePair lanes = lane_pair(weight, pair, k);
+    if (quantized || widen) {
+      for (int p = 0; p < 2; ++p) {
+        const int panel = 2 * pair + p <= last ? 2 * pair + p : last;
+        if (quantized)
+          expand_floats_of(weight.format)(weight, panel, k / kGroup,
+                                          (count + kGroup - 1) / kGroup, wide + 16 * p);
+        else
+          widen_lanes(weight, panel, k, count, wide + 16 * p);
+      }
+      lanes = {s.bytes, s.bytes + 64, 128};
+    }
+    for (int row = 0; row < rows; row += kFloatRows) {
+      const int n = rows - row < kFloatRows ? rows - row : kFloatRows;
+      float* at = c + (keep ? 32 * row : 0);
+      tiles[size_t(n - 1)](lanes, x.row(first_row + row) + k, x.stride, count, at, k == 0);
+      if (k + count == weight.columns) done(first_row + row, n, at);
+    }
+  }
+}
+
+// Picks the product by the activations' element type.
+template <class Done>
+void product(const Frame& frame, const Operand& x, const Weight& weight, int pair, int first_row,
+             int rows, const MatmulScratch& s, float* c, bool keep, Done done) {
+  if (frame.quantized(x))
+    product_i8(weight, pair, frame.quantized_rows(x), first_row, rows, s, c, keep, done);
+  else
+    product_f32(weight, pair, frame.floats(x), first_row, rows, s, c, keep, done);
+}
+
+// I8 weights times int8 activations leave the column scale to the end.
+inline const float* column_scales(const Frame& frame, const Operand& x, const Weight& weight,
+                                  int pair, float* room) {
+  if (weight.format != Format::I8 || !frame.quantized(x)) return nullptr;
+  const int last = weight.panels() - 1;
+  for (int p = 0; p < 2; ++p) {
+    const int panel = 2 * pair + p <= last ? 2 * pair + p : last;
+    __builtin_memcpy(room + 16 * p, weight.panel(panel) + weight.columns_at(), 64);
+  }
+  return room;
+}
+
+inline void set_output(const Frame& frame, const Instruction& instruction, Finish& finish) {
+  const Operand& y = instruction.one(Role::Y);
+  if (frame.quantized(y))
+    finish.quantized = frame.quantized_rows(y);
+  else
+    finish.y = frame.floats(y);
+  if (instruction.has(Role::Residual))
+    finish.residual = frame.floats(instruction.one(Role::Residual));
+}
+
+// Claims pieces of blocks of rows x panel pairs and calls piece(pair, first_row, rows).
+template <class Piece>
+void over_pieces(const Lane& lane, int rows, int pairs, Piece piece) {
+  const int blocks = (rows + kBlockRows - 1) / kBlockRows;
+  const int total = blocks * pairs;
+  const int least = rows <= kFewRows ? 2 : 1;
+  for (int begin, end; lane.claim(total, lane.piece(total, least), begin, end);)
+    for (int unit = begin; unit < end; ++unit) {
+      const int first_row = unit / pairs * kBlockRows;
+      piece(unit % pairs, first_row, rows - first_row < kBlockRows ? rows - first_row : kBlockRows);
+    }
+}
+
+// Which of the weights laid side by side a panel pair belongs to.
+struct Segment {
+  int index;
+  int pair;
+  int first_column;
+};
+
+inline Segment find_segment(const Frame& frame, const std::vector<Operand>& weights, int pair) {
+  Segment at{0, pair, 0};
+  for (const Operand& operand : weights) {
+    const Weight& weight = frame.weight(operand);
+    const int pairs = (weight.panels() + 1) / 2;
+    if (at.pair < pairs) break;
+    at.pair -= pairs;
+    at.first_column += weight.rows;
+    ++at.index;
+  }
+  return at;
+}
+
+inline void matmul(const Frame& frame, const Instruction& instruction, const Lane& lane) {
+  const Operand& x = instruction.one(Role::X);
+  const std::vector<Operand>& weights = instruction.all(Role::W);
+  const std::vector<Operand>& biases = instruction.all(Role::Bias);
+  const MatmulScratch scratch(lane.scratch);
+  int pairs = 0;
+  for (const Operand& operand : weights) pairs += (frame.weight(operand).panels() + 1) / 2;
+  over_pieces(lane, frame.rows(instruction.one(Role::Y)), pairs,
+              [&](int unit, int first_row, int rows) {
+    const Segment segment = find_segment(frame, weights, unit);
+    const Weight& weight = frame.weight(weights[size_t(segment.index)]);
+    float scales[32];
+    Finish finish;
+    finish.first_column = segment.first_column + 32 * segment.pair;
+    finish.valid = weight.rows - 32 * segment.pair;
+    if (finish.valid > 32) finish.valid = 32;
+    finish.scales = column_scales(frame, x, weight, segment.pair, scales);
+    if (!biases.empty())
+      finish.bias = frame.vector(biases[size_t(segment.index)]) + 32 * segment.pair;
+    finish.activation = instruction.activation;
+    set_output(frame, instruction, finish);
+    product(frame, x, weight, segment.pair, first_row, rows, scratch, scratch.c, false,
+            [&](int row, int n, const float* c) { finish_rows(finish, row, n, c, nullptr); });
+  });
+}
+
+inline void gated_matmul(const Frame& frame, const Instruction& instruction, const Lane& lane) {
+  const Operand& x = instruction.one(Role::X);
+  const Weight& gate = frame.weight(instruction.one(Role::Gate));
+  const Weight& up = frame.weight(instruction.one(Role::Up));
+  const MatmulScratch scratch(lane.scratch);
+  over_pieces(lane, frame.rows(instruction.one(Role::Y)), (gate.panels() + 1) / 2,
+              [&](int pair, int first_row, int rows) {
+    float scales[32];
+    float gate_scales[32];
+    Finish finish;
+    finish.first_column = 32 * pair;
+    finish.valid = gate.rows - 32 * pair < 32 ? gate.rows - 32 * pair : 32;
+    finish.scales = column_scales(frame, x, up, pair, scales);
+    finish.gate_scales = column_scales(frame, x, gate, pair, gate_scales);
+    finish.activation = instruction.activation;
+    set_output(frame, instruction, finish);
+    product(frame, x, gate, pair, first_row, rows, scratch, scratch.gate, true,
+            [](int, int, const float*) {});
+    product(frame, x, up, pair, first_row, rows, scratch, scratch.c, false,
+            [&](int row, int n, const float* c) {
+      finish_rows(finish, row, n, c, scratch.gate + 32 * (row - first_row));
+    });
+  });
+}

@@ -1,0 +1,192 @@
+// Quantised weights times int8 activations: tiles of rows x 32 output columns.
+//
+// For every group of 32 inputs the integer dot product is exact; its f32 value is then added to the
+// tile's sum in the order of the groups. Every path below does the same operations per element in
+// the same order, so that the result does not depend on how rows are tiled.
+
+inline constexpr int kFewRows = 4;       // up to here blocks are unpacked in registers
+inline constexpr int kBlockGroups = 24;  // groups of one unpacked panel pair: 24 KiB in L1
+inline constexpr int kBlockRows = 256;   // rows that share an unpacked panel pair
+
+// 32 columns of `groups` groups, unpacked.
+struct Expanded {
+  uint8_t* bytes;  // [group][8][2 panels][64]
+  float* d;        // [group][halves][32]
+  float* m;
+};
+
+inline int32_t load_pair(const int16_t* p) {
+  int32_t word;
+  __builtin_memcpy(&word, p, 4);
+  return word;
+}
+
+// Weights of the two half sums of a group that cancel the offset of unsigned weight bits.
+template <Format F>
+inline Vi offset_factors(int half) {
+  static constexpr Layout L = layout_of(F);
+  static constexpr uint32_t factor = static_cast<uint16_t>(-L.offset);
+  if constexpr (has_halves(L.scheme))
+    return viset(static_cast<int32_t>(half == 0 ? factor : factor << 16));
+  return viset(static_cast<int32_t>(factor | factor << 16));
+}
+
+// Adds a group's (or half's) integer sum to the f32 sum.
+template <Scheme S>
+[[gnu::always_inline]] inline Vf fold(Vf sum, Vi integer, const Scales& scales,
+                                      const QuantizedRow& row, int g, int half) {
+  const Vf x = vset(row.scales()[g]);
+  if constexpr (S == Scheme::Column) return vfma(vfloat(integer), x, sum);
+  const Vf added = vfma(vfloat(integer), vmul(scales.d, x), sum);
+  if constexpr (S == Scheme::Affine || S == Scheme::Super32)
+    return vfma(scales.m, vset(row.scaled_sums()[g]), added);
+  if constexpr (S == Scheme::Super16A) {
+    const float half_sum = static_cast<float>(row.half_sums()[2 * g + half]);
+    return vfma(scales.m, vset(row.scales()[g] * half_sum), added);
+  }
+  return added;
+}
+
+// Rows x 32 columns straight from the packed blocks.
+template <Format F, int R>
+void few_rows(const Weight& weight, int pair, const QuantizedRows& x, int first_row, float* c) {
+  static constexpr Scheme S = layout_of(F).scheme;
+  static constexpr int halves = has_halves(S) ? 2 : 1;
+  const int last = weight.panels() - 1;
+  const PanelReader<F> readers[2] = {
+      PanelReader<F>(weight, 2 * pair),
+      PanelReader<F>(weight, 2 * pair + 1 <= last ? 2 * pair + 1 : last)};
+  Vf sums[2][R];
+  unroll<2 * R>([&](auto i) { sums[i / R][i % R] = vzero(); });
+  const int groups = weight.groups();
+  for (int g = 0; g < groups; ++g) {
+    unroll<2>([&](auto p) {
+      const PanelReader<F>& reader = readers[p];
+      Vb bits[8];
+      unpack_block<F>(reader.block(g), bits);
+      unroll<halves>([&](auto half) {
+        const Scales scales = reader.load(g, half);
+        unroll<R>([&](auto r) {
+          const QuantizedRow row = x.row(first_row + r);
+          const int8_t* values = row.values() + kGroup * g;
+          Vi even = vizero();
+          if constexpr (has_offset(S))
+            even = vipairs(viset(load_pair(row.half_sums() + 2 * g)), offset_factors<F>(half));
+          Vi odd = vizero();
+          unroll<4 / halves>([&](auto i) {
+            constexpr int j = 2 * i + half * (8 / halves);
+            even = vdot<is_wide(F)>(even, bits[j], vbfour(values + 4 * j));
+            odd = vdot<is_wide(F)>(odd, bits[j + 1], vbfour(values + 4 * j + 4));
+          });
+          sums[p][r] = fold<S>(sums[p][r], viadd(even, odd), scales, row, g, half);
+        });
+      });
+    });
+  }
+  unroll<R>([&](auto r) {
+    vstore(c + 32 * r, sums[0][r]);
+    vstore(c + 32 * r + 16, sums[1][r]);
+  });
+}
+
+template <Format F>
+void expand(const Weight& weight, int pair, int first_group, int groups, const Expanded& to) {
+  static constexpr Scheme S = layout_of(F).scheme;
+  static constexpr int halves = has_halves(S) ? 2 : 1;
+  const int last = weight.panels() - 1;
+  for (int p = 0; p < 2; ++p) {
+    const PanelReader<F> reader(weight, 2 * pair + p <= last ? 2 * pair + p : last);
+    for (int g = 0; g < groups; ++g) {
+      Vb bits[8];
+      unpack_block<F>(reader.block(first_group + g), bits);
+      unroll<8>([&](auto j) { vbstore(to.bytes + 1024 * g + 128 * j + 64 * p, bits[j]); });
+      if constexpr (S != Scheme::Column)
+        for (int half = 0; half < halves; ++half) {
+          const Scales scales = reader.load(first_group + g, half);
+          vstore(to.d + 32 * (g * halves + half) + 16 * p, scales.d);
+          vstore(to.m + 32 * (g * halves + half) + 16 * p, scales.m);
+        }
+    }
+  }
+}
+
+// R rows x 32 columns from an unpacked panel pair; adds to c unless `first`.
+template <Format F, int R>
+void tile(const Expanded& w, const QuantizedRows& x, int first_row, int first_group, int groups,
+          float* c, bool first) {
+  static constexpr Scheme S = layout_of(F).scheme;
+  static constexpr int halves = has_halves(S) ? 2 : 1;
+  Vf sums[R][2];
+  unroll<2 * R>([&](auto i) {
+    sums[i / 2][i % 2] = first ? vzero() : vload(c + 32 * (i / 2) + 16 * (i % 2));
+  });
+  for (int g = 0; g < groups; ++g) {
+    const int at = first_group + g;
+    unroll<halves>([&](auto half) {
+      Vi integers[R][2];
+      unroll<R>([&](auto r) {
+        if constexpr (has_offset(S))
+          integers[r][0] = vipairs(viset(load_pair(x.row(first_row + r).half_sums() + 2 * at)),
+                                   offset_factors<F>(half));
+        else
+          integers[r][0] = vizero();
+        integers[r][1] = integers[r][0];
+      });
+      unroll<8 / halves>([&](auto i) {
+        constexpr int j = i + half * (8 / halves);
+        const Vb w0 = vbload(w.bytes + 1024 * g + 128 * j);
+        const Vb w1 = vbload(w.bytes + 1024 * g + 128 * j + 64);
+        unroll<R>([&](auto r) {
+          const Vb four = vbfour(x.row(first_row + r).values() + kGroup * at + 4 * j);
+          integers[r][0] = vdot<is_wide(F)>(integers[r][0], w0, four);
+          integers[r][1] = vdot<is_wide(F)>(integers[r][1], w1, four);
+        });
+      });
+      unroll<2>([&](auto p) {
+        Scales scales{vzero(), vzero()};
+        if constexpr (S != Scheme::Column)
+          scales = {vload(w.d + 32 * (g * halves + half) + 16 * p),
+                    vload(w.m + 32 * (g * halves + half) + 16 * p)};
+        unroll<R>([&](auto r) {
+          sums[r][p] =
+              fold<S>(sums[r][p], integers[r][p], scales, x.row(first_row + r), at, half);
+        });
+      });
+    });
+  }
+  unroll<2 * R>([&](auto i) { vstore(c + 32 * (i / 2) + 16 * (i % 2), sums[i / 2][i % 2]); });
+}
+
+// The three steps for one format, with one tile for each number of rows.
+struct ProductI8 {
+  using Few = void (*)(const Weight&, int, const QuantizedRows&, int, float*);
+  using Tile = void (*)(const Expanded&, const QuantizedRows&, int, int, int, float*, bool);
+  std::array<Few, kFewRows> few;
+  void (*expand)(const Weight&, int, int, int, const Expanded&);
+  std::array<Tile, kTileRows> tiles;
+};
+
+template <Format F, int... A, int... B>
+constexpr ProductI8 product_i8(std::integer_sequence<int, A...>, std::integer_sequence<int, B...>) {
+  return {{few_rows<F, A + 1>...}, expand<F>, {tile<F, B + 1>...}};
+}
+
+template <Format F>
+inline constexpr ProductI8 kProductI8 = product_i8<F>(
+    std::make_integer_sequence<int, kFewRows>{}, std::make_integer_sequence<int, kTileRows>{});
+
+inline const ProductI8& product_i8_of(Format format) {
+  switch (format) {
+    case Format::Q4_0: return kProductI8<Format::Q4_0>;
+    case Format::Q4_1: return kProductI8<Format::Q4_1>;
+    case Format::Q5_0: return kProductI8<Format::Q5_0>;
+    case Format::Q5_1: return kProductI8<Format::Q5_1>;
+    case Format::Q8_0: return kProductI8<Format::Q8_0>;
+    case Format::Q2_K: return kProductI8<Format::Q2_K>;
+    case Format::Q3_K: return kProductI8<Format::Q3_K>;
+    case Format::Q4_K: return kProductI8<Format::Q4_K>;
+    case Format::Q5_K: return kProductI8<Format::Q5_K>;
+    case Format::Q6_K: return kProductI8<Format::Q6_K>;
+    default: return kProductI8<Format::I8>;
+  }
+}

@@ -1,0 +1,47 @@
+// Activations to int8 in groups of 32 columns, each with scale max|x| / 127.
+
+// Quantises the 32 values a, b as group g of a row.
+inline void quantize_group(Vf a, Vf b, const QuantizedRow& row, int g) {
+  const float most = vmost(vmax(vabs(a), vabs(b)));
+  const float scale = most / 127.0f;
+  const Vf steps = vset(most > 0.0f ? 127.0f / most : 0.0f);
+  const Vi low = vround_int(vmul(a, steps));
+  const Vi high = vround_int(vmul(b, steps));
+  vstore_bytes(row.values() + kGroup * g, low);
+  vstore_bytes(row.values() + kGroup * g + 16, high);
+  const int32_t low_sum = visum(low);
+  const int32_t high_sum = visum(high);
+  row.scales()[g] = scale;
+  row.scaled_sums()[g] = scale * static_cast<float>(low_sum + high_sum);
+  row.half_sums()[2 * g] = static_cast<int16_t>(low_sum);
+  row.half_sums()[2 * g + 1] = static_cast<int16_t>(high_sum);
+}
+
+// The lanes of a row from column k on, zero past its end.
+inline Vf vload_tail(const float* row, int k, int columns) {
+  const int left = columns - k;
+  if (left >= 16) return vload(row + k);
+  return left > 0 ? vload_n(row + k, left) : vzero();
+}
+
+inline void vstore_tail(float* row, int k, int columns, Vf v) {
+  const int left = columns - k;
+  if (left >= 16)
+    vstore(row + k, v);
+  else if (left > 0)
+    vstore_n(row + k, v, left);
+}
+
+inline void quantize_row(const float* x, const QuantizedRow& row) {
+  for (int g = 0; g < row.groups(); ++g)
+    quantize_group(vload_tail(x, kGroup * g, row.columns),
+                   vload_tail(x, kGroup * g + 16, row.columns), row, g);
+}
+
+inline void quantize(const Frame& frame, const Instruction& instruction, const Lane& lane) {
+  const FloatRows x = frame.floats(instruction.one(Role::X));
+  const QuantizedRows y = frame.quantized_rows(instruction.one(Role::Y));
+  const int rows = frame.rows(instruction.one(Role::Y));
+  for (int begin, end; lane.claim(rows, lane.piece(rows), begin, end);)
+    for (int row = begin; row < end; ++row) quantize_row(x.row(row), y.row(row));
+}

@@ -1,0 +1,221 @@
+"""The native machine: the C++ core behind the machine protocol. Only this file imports it."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overclock import _native
+from overclock.errors import MachineError
+from overclock.machine.batch import BatchRules
+from overclock.machine.computer import usable_cores
+from overclock.machine.machine import Batch, Counters
+from overclock.model.model import Tensor
+from overclock.program.isa import OPTIONAL_ATTRIBUTES
+from overclock.program.plan import plan
+from overclock.program.program import Buffer, Instruction, Kind, KvFormat, Operand, Program
+
+INPUTS = ("token_ids", "positions", "token_types")
+
+instruction_sets = _native.instruction_sets
+probe_peak_f32 = _native.probe_peak_f32
+probe_peak_int8 = _native.probe_peak_int8
+probe_read_bandwidth = _native.probe_read_bandwidth
+probe_timer = _native.probe_timer
+tiers = _native.tiers
+
+
+class NativeMachine:
+    """Runs a program on this computer's cores.
+
+    Weights are repacked once, in the bits of their own format; pages of a mapped file are given
+    back as soon as they are packed, so that a model is in memory once.
+    """
+
+    def __init__(
+        self, threads: int | None = None, kv: KvFormat = "f16", *, tier: str | None = None
+    ) -> None:
+        """Take `threads` threads (None: one for each core that may be used) and a KV format.
+
+        tier: the instruction-set tier to use, one of `tiers()`; None for the best.
+
+        Raises MachineError if the processor has no such tier.
+        """
+        self._options = (usable_cores() if threads is None else threads, kv, tier or "")
+        self._core = self._new_core()
+        self._program: Program | None = None
+
+    @property
+    def threads(self) -> int:
+        """Threads that run each instruction."""
+        return self._core.threads
+
+    @property
+    def tier(self) -> str:
+        """The instruction-set tier of the kernels."""
+        return self._core.tier
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all packed weights."""
+        return self._core.weight_bytes
+
+    def load(self, program: Program, weights: Mapping[str, Tensor], *, pages: int) -> None:
+        """Take a verified program and its weights; make room for `pages` KV pages a layer.
+
+        KV pages are reserved, and become real memory when they are first written.
+
+        Raises MachineError if memory does not suffice or a weight does not fit the program.
+        """
+        if self._program is not None:
+            self._core = self._new_core()
+        try:
+            self._outputs = _Loader(self._core, program, weights, pages).load()
+        except ValueError as error:
+            raise MachineError(f"{program.name} cannot be loaded: {error}") from error
+        except MemoryError as error:
+            raise MachineError(
+                f"there is not enough memory for {program.name} with {pages} KV pages; "
+                "take a smaller context or a smaller model"
+            ) from error
+        self._program = program
+        self._rules = BatchRules.of(program, pages)
+
+    def run(self, batch: Batch) -> NDArray[np.float32]:
+        """One pass over the batch; the wanted output as ``f32[rows, columns]``.
+
+        Raises MachineError if nothing is loaded or the batch does not fit the program.
+        """
+        if self._program is None:
+            raise MachineError("the machine has no program; call load() first")
+        self._rules.check(batch)
+        return self._core.run(
+            batch.token_ids,
+            batch.starts,
+            batch.contexts,
+            batch.pages,
+            batch.output_rows,
+            batch.token_types,
+            self._outputs[batch.output],
+        )
+
+    def counters(self) -> Counters:
+        """What each instruction cost since the last call, which also sets them to zero."""
+        seconds, runs = self._core.take_seconds()
+        return Counters(np.array(seconds), runs)
+
+    def _new_core(self) -> _native.Machine:
+        threads, kv, tier = self._options
+        try:
+            return _native.Machine(threads, kv, tier)
+        except ValueError as error:
+            raise MachineError(f"{error}; the tiers are {', '.join(tiers())}") from error
+
+
+class _Loader:
+    """Hands one program to a fresh core, buffer by buffer and instruction by instruction."""
+
+    def __init__(
+        self,
+        core: _native.Machine,
+        program: Program,
+        weights: Mapping[str, Tensor],
+        pages: int,
+    ) -> None:
+        self._core = core
+        self._program = program
+        self._weights = weights
+        self._pages = pages
+        self._plan = plan(program)
+        self._ids: dict[str, int] = {}
+
+    def load(self) -> dict[str, int]:
+        """Load everything; the core's index of each output."""
+        for _ in self._plan.slots:
+            self._core.add_slot()
+        for buffer in self._program.buffers.values():
+            if buffer.kind is not Kind.ACTIVATION or buffer.name in self._plan.slot_of:
+                self._ids[buffer.name] = self._add_buffer(buffer)
+        for instruction in self._program.instructions:
+            self._add_instruction(instruction)
+        return {
+            name: self._core.add_output(
+                self._ids[operand.buffer], list(self._program.needed_for(name))
+            )
+            for name, operand in self._program.outputs.items()
+        }
+
+    def _add_buffer(self, buffer: Buffer) -> int:
+        kind, index = self._place(buffer)
+        rows = "" if buffer.rows is None else buffer.rows.value
+        return self._core.add_buffer(kind, rows, buffer.element.value, buffer.columns, index)
+
+    def _place(self, buffer: Buffer) -> tuple[str, int]:
+        """The core's kind of memory for a buffer, and its index there."""
+        if buffer.kind is Kind.INPUT:
+            return "input", INPUTS.index(buffer.name)
+        if buffer.kind is Kind.ACTIVATION:
+            return "activation", self._plan.slot_of[buffer.name]
+        if buffer.kind is Kind.CACHE:
+            heads = buffer.shape[0]
+            return "cache", self._core.add_cache(heads, buffer.columns // heads, self._pages)
+        if buffer.kind is Kind.CONSTANT:
+            return "vector", self._core.add_vector(list(self._program.constants[buffer.name]))
+        tensor = self._tensor(buffer)
+        if len(tensor.shape) == 1:
+            return "vector", self._core.add_vector(tensor.dequantize().tolist())
+        return "weight", self._core.add_weight(
+            tensor.format.value,
+            *tensor.shape,
+            tensor.data,
+            _is_mapped(tensor.data),
+            buffer.format.value,
+        )
+
+    def _tensor(self, buffer: Buffer) -> Tensor:
+        tensor = self._weights.get(buffer.name)
+        if tensor is None:
+            raise MachineError(
+                f"the program wants the weight {buffer.name}, but the model has none"
+            )
+        if tensor.shape != buffer.shape:
+            raise MachineError(
+                f"the weight {buffer.name} has the shape {list(tensor.shape)}, but the program was "
+                f"compiled for {list(buffer.shape)}; compile it for this model"
+            )
+        return tensor
+
+    def _add_instruction(self, instruction: Instruction) -> None:
+        operands = {role: self._operands(list_) for role, list_ in instruction.inputs.items()}
+        for role, list_ in instruction.outputs.items():
+            operands["quantized" if role == "q" else role] = self._operands(list_)
+        attributes = {
+            name: value
+            for name, value in instruction.attributes.items()
+            if value != OPTIONAL_ATTRIBUTES.get(name)
+        }
+        frequencies = [
+            value
+            for operand in instruction.inputs.get("frequencies", ())
+            for value in self._program.constants[operand.buffer]
+        ]
+        self._core.add_instruction(instruction.op.value, operands, attributes, frequencies)
+
+    def _operands(self, operands: tuple[Operand, ...]) -> list[tuple[int, int, int]]:
+        return [
+            (self._ids[operand.buffer], operand.start, self._program.columns(operand))
+            for operand in operands
+        ]
+
+
+def _is_mapped(data: NDArray[np.uint8]) -> bool:
+    """Whether the bytes are those of a mapped file, which can be read again at any time."""
+    owner: object = data
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, memoryview):
+        owner = owner.obj
+    return isinstance(owner, mmap.mmap)
