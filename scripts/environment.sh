@@ -94,7 +94,7 @@ install_overclock() {
     now=$(fingerprint)
     if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$now" ]; then return; fi
     find_compiler
-    say "Building overclock (about a minute the first time) …"
+    say "Building overclock (a few minutes the first time) …"
     mkdir -p "$(dirname "$log")"
     rm -f "$stamp"
     if ! PATH=$environment/bin:$PATH "$environment/bin/pip" install --no-deps --no-build-isolation \
