@@ -1,21 +1,29 @@
 """The face of an encoder, on the tiny checkpoints and the reference machine."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from tests.checkpoints import FIXTURES
 
 from overclock import Encoder, encoder
 from overclock.errors import InputError
-from tests.checkpoints import FIXTURES
 
 TEXTS = ["hello", "how are you all", "the quick brown fox", "x"]
+Arrays = dict[str, NDArray[Any]]
+GiveIds = Callable[[Encoder, list[NDArray[Any]]], None]
 NAMES = ["bert", "bert-cls", "bert-mean", "bert-sequence", "distilbert-sequence", "roberta-token"]
 
 
-def opened(name, **options):
+def opened(name: str, **options: Any) -> Encoder:
     return Encoder(FIXTURES / name, machine="reference", **options)
 
 
-def arrays(name):
+def arrays(name: str) -> Arrays:
     """What transformers computes for texts of one part."""
     with np.load(FIXTURES / name / "expected.npz") as file:
         found = dict(file)
@@ -23,23 +31,24 @@ def arrays(name):
     return found
 
 
-def softmax(scores):
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+def softmax(scores: NDArray[Any]) -> NDArray[Any]:
+    powers: NDArray[Any] = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    result: NDArray[Any] = powers / powers.sum(axis=-1, keepdims=True)
+    return result
 
 
 @pytest.fixture
-def given_ids(monkeypatch):
+def given_ids(monkeypatch: pytest.MonkeyPatch) -> GiveIds:
     """An encoder that takes the ids of expected.npz for its texts' tokens."""
 
-    def give(model, ids):
+    def give(model: Encoder, ids: list[NDArray[Any]]) -> None:
         monkeypatch.setattr(model, "encode", lambda texts: [row.tolist() for row in ids])
 
     return give
 
 
 @pytest.mark.parametrize("name", ["distilbert-sequence", "roberta-token"])
-def test_vectors_are_those_of_transformers(name, given_ids):
+def test_vectors_are_those_of_transformers(name: str, given_ids: GiveIds) -> None:
     expected = arrays(name)
     with opened(name, exact=True) as model:
         given_ids(model, [expected["ids_0"], expected["ids_1"]])
@@ -50,7 +59,7 @@ def test_vectors_are_those_of_transformers(name, given_ids):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_order_and_company_change_nothing(name):
+def test_order_and_company_change_nothing(name: str) -> None:
     with opened(name) as model:
         together = model.embed(TEXTS)
         alone = np.concatenate([model.embed(text) for text in TEXTS])
@@ -61,7 +70,7 @@ def test_order_and_company_change_nothing(name):
         assert [len(rows) for rows in states] == [len(ids) for ids in model.encode(TEXTS)]
 
 
-def test_many_texts_go_in_several_runs(monkeypatch):
+def test_many_texts_go_in_several_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     with opened("bert-mean") as model:
         whole = model.embed(TEXTS * 3)
         monkeypatch.setattr(encoder, "TICK_TOKENS", 10)
@@ -69,14 +78,14 @@ def test_many_texts_go_in_several_runs(monkeypatch):
         assert len(model.hidden_states(TEXTS * 3)) == 12
 
 
-def test_int8_weights_are_close():
+def test_int8_weights_are_close() -> None:
     with opened("bert-mean") as model, opened("bert-mean", weights="int8") as small:
         one, two = model.embed(TEXTS), small.embed(TEXTS)
     cosine = (one * two).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(two, axis=1)
     assert cosine.min() > 0.99
 
 
-def test_long_texts_are_cut_and_keep_their_end():
+def test_long_texts_are_cut_and_keep_their_end() -> None:
     with opened("bert-mean") as model:
         [long] = model.encode("word " * 500)
         limit = model.model.config.sentence_tokens or model.model.config.context
@@ -86,16 +95,16 @@ def test_long_texts_are_cut_and_keep_their_end():
         assert model.embed("word " * 500).shape == (1, model.width)
 
 
-def test_an_empty_text_has_a_vector_too():
+def test_an_empty_text_has_a_vector_too() -> None:
     with opened("bert-mean") as model:
         assert np.isfinite(model.embed("")).all()
 
 
-def test_sequence_classes(given_ids):
+def test_sequence_classes(given_ids: GiveIds) -> None:
     expected = arrays("distilbert-sequence")
     with opened("distilbert-sequence", exact=True) as model:
         given_ids(model, [expected["ids_1"]])
-        [found] = model.classify("x")
+        [found] = model.classify_texts("x")
         labels = model.model.config.labels
     scores = softmax(expected["scores_1"])
     assert list(found.scores) == list(labels)
@@ -103,9 +112,10 @@ def test_sequence_classes(given_ids):
     assert found.label == labels[scores.argmax()]
 
 
-def test_token_classes():
+def test_token_classes() -> None:
     with opened("roberta-token") as model:
-        results = model.classify(TEXTS)
+        results = model.label_tokens(TEXTS)
+        assert model.classify(TEXTS) == results
         tokenizer = model.model.tokenizer
         for text, labels in zip(TEXTS, results, strict=True):
             ids = tokenizer.encode(text, add_bos=False)
@@ -114,47 +124,53 @@ def test_token_classes():
             assert all(0 < each.score <= 1 for each in labels)
 
 
-def test_masks_are_filled(monkeypatch):
+def test_masks_are_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     with opened("bert") as model:
-        [one, two] = model.classify(["hello [MASK] and [MASK]", "[MASK]"])
+        [one, two] = model.fill_masks(["hello [MASK] and [MASK]", "[MASK]"])
         assert [len(one), len(two)] == [2, 1]
         assert two[0].position == 1
         assert two[0].scores == sorted(two[0].scores, reverse=True)
         assert len(two[0].tokens) == 5
         assert sum(two[0].scores) <= 1
         monkeypatch.setattr(encoder, "LOGITS_BYTES", 1)
-        [again] = model.classify(["hello [MASK] and [MASK]"])
+        [again] = model.fill_masks(["hello [MASK] and [MASK]"])
         assert [each.tokens for each in again] == [each.tokens for each in one]
 
 
 @pytest.mark.parametrize("texts", [[], [1], [None], 5])
-def test_impossible_texts_are_refused(texts):
-    with opened("bert-mean") as model:
-        with pytest.raises((InputError, TypeError)):
-            model.embed(texts)
+def test_impossible_texts_are_refused(texts: Any) -> None:
+    with opened("bert-mean") as model, pytest.raises((InputError, TypeError)):
+        model.embed(texts)
 
 
-def test_a_text_without_mask_is_refused():
+def test_a_text_without_mask_is_refused() -> None:
     with opened("bert") as model, pytest.raises(InputError, match=r"\[MASK\]"):
         model.classify("nothing is missing")
 
 
-def test_no_head_no_classes():
+def test_no_head_no_classes() -> None:
     with opened("bert-mean") as model, pytest.raises(InputError, match="no classification head"):
         model.classify("x")
 
 
-def test_a_language_model_is_no_encoder():
+def test_another_head_is_told() -> None:
+    with opened("bert") as model:
+        for method in (model.classify_texts, model.label_tokens):
+            with pytest.raises(InputError, match="masked_lm"):
+                method("x")
+
+
+def test_a_language_model_is_no_encoder() -> None:
     with pytest.raises(InputError, match="LLM"):
         opened("llama")
 
 
-def test_impossible_weights_are_refused():
+def test_impossible_weights_are_refused() -> None:
     with pytest.raises(InputError, match="int8"):
         opened("bert", weights="int4")
 
 
-def test_a_closed_encoder_says_so():
+def test_a_closed_encoder_says_so() -> None:
     model = opened("bert")
     model.close()
     with pytest.raises(InputError, match="closed"):

@@ -1,41 +1,48 @@
 """The face of a language model, on the tiny checkpoints and the reference machine."""
 
+from __future__ import annotations
+
 import math
 import threading
+from collections.abc import Iterator
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from tests.checkpoints import FIXTURES
 
 from overclock import LLM, Completion, OverclockError
 from overclock.clock import sequence
 from overclock.errors import InputError
-from tests.checkpoints import FIXTURES
+from overclock.prompts import Prompt
 
 PROMPT = "hello world"
+Arrays = dict[str, NDArray[Any]]
 
 
 @pytest.fixture(scope="module")
-def llm():
+def llm() -> Iterator[LLM]:
     with LLM(FIXTURES / "llama", exact=True, kv="f32", machine="reference") as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def expected():
+def expected() -> Arrays:
     with np.load(FIXTURES / "llama" / "expected.npz") as file:
         return dict(file)
 
 
-def test_scores_are_the_logits_of_transformers(llm, expected):
+def test_scores_are_the_logits_of_transformers(llm: LLM, expected: Arrays) -> None:
     for name in "01":
         found = np.concatenate([block.copy() for block in llm.score(expected[f"ids_{name}"])])
         assert np.allclose(found, expected[f"logits_{name}"], atol=2e-3)
 
 
-def test_greedy_tokens_follow_the_logits(llm):
+def test_greedy_tokens_follow_the_logits(llm: LLM) -> None:
     completion = llm.generate([1, 5, 9], 12, ignore_eos=True)
     ids = [1, 5, 9, *completion.token_ids]
     logits = np.concatenate([block.copy() for block in llm.score(ids)])
@@ -45,7 +52,7 @@ def test_greedy_tokens_follow_the_logits(llm):
     assert completion.usage.completion_tokens == 12
 
 
-def test_prompts_in_pieces_give_the_same(llm, monkeypatch):
+def test_prompts_in_pieces_give_the_same(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = llm.encode("The quick brown fox jumps over the lazy dog")
     whole = llm.generate(ids, 8).token_ids
     monkeypatch.setattr(sequence, "TICK_TOKENS", 5)
@@ -54,7 +61,7 @@ def test_prompts_in_pieces_give_the_same(llm, monkeypatch):
 
 @given(cut=st.integers(0, 30), seed=st.integers(0, 5))
 @settings(max_examples=20, deadline=None)
-def test_a_reused_prefix_changes_nothing_but_the_work(llm, cut, seed):
+def test_a_reused_prefix_changes_nothing_but_the_work(llm: LLM, cut: int, seed: int) -> None:
     first = llm.encode("The quick brown fox jumps over the lazy dog")
     second = [*first[:cut], 7, 8, 9]
     fresh = llm.generate(second, 6, temperature=1.0, seed=seed)
@@ -65,7 +72,7 @@ def test_a_reused_prefix_changes_nothing_but_the_work(llm, cut, seed):
     assert again.usage.cached_tokens >= min(cut, len(first))
 
 
-def test_the_same_prompt_twice_runs_its_last_token_only(llm):
+def test_the_same_prompt_twice_runs_its_last_token_only(llm: LLM) -> None:
     ids = llm.encode(PROMPT)
     once = llm.generate(ids, 4)
     twice = llm.generate(ids, 4, reuse_prefix=True)
@@ -73,22 +80,24 @@ def test_the_same_prompt_twice_runs_its_last_token_only(llm):
     assert twice.usage.cached_tokens == len(ids) - 1
 
 
-def test_streamed_pieces_are_the_text(llm):
+def test_streamed_pieces_are_the_text(llm: LLM) -> None:
     whole = llm.generate(PROMPT, 20, temperature=1.0, seed=4, ignore_eos=True)
     pieces = list(llm.generate(PROMPT, 20, temperature=1.0, seed=4, ignore_eos=True, stream=True))
+    last = pieces[-1].completion
+    assert last is not None
     assert "".join(piece.text for piece in pieces) == whole.text
     assert [piece.completion for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
-    assert pieces[-1].completion.token_ids == whole.token_ids
-    assert pieces[-1].completion.text == whole.text
+    assert last.token_ids == whole.token_ids
+    assert last.text == whole.text
 
 
-def test_text_is_what_the_tokenizer_decodes(llm):
+def test_text_is_what_the_tokenizer_decodes(llm: LLM) -> None:
     for seed in range(5):
         found = llm.generate(PROMPT, 30, temperature=2.0, seed=seed, ignore_eos=True)
         assert found.text == llm.model.tokenizer.decode(found.token_ids, skip_special=True)
 
 
-def test_an_end_token_ends_the_answer_and_is_not_shown(llm):
+def test_an_end_token_ends_the_answer_and_is_not_shown(llm: LLM) -> None:
     [end] = llm.model.tokenizer.eos_ids
     for seed in range(200):
         found = llm.generate(PROMPT, 100, temperature=3.0, seed=seed)
@@ -102,7 +111,7 @@ def test_an_end_token_ends_the_answer_and_is_not_shown(llm):
     assert len(longer.token_ids) == 100
 
 
-def test_stop_strings_cut_the_text_where_they_begin(llm):
+def test_stop_strings_cut_the_text_where_they_begin(llm: LLM) -> None:
     whole = llm.generate(PROMPT, 30, ignore_eos=True)
     stop = whole.text[9:13]  # lies across tokens
     found = llm.generate(PROMPT, 30, ignore_eos=True, stop=["never seen", stop])
@@ -116,23 +125,25 @@ def test_stop_strings_cut_the_text_where_they_begin(llm):
     assert shown == found.text
 
 
-def test_what_might_have_been_a_stop_is_shown_at_the_end(llm):
+def test_what_might_have_been_a_stop_is_shown_at_the_end(llm: LLM) -> None:
     whole = llm.generate(PROMPT, 10, ignore_eos=True)
     found = llm.generate(PROMPT, 10, ignore_eos=True, stop=whole.text[-3:] + "more")
     assert found.text == whole.text
     assert found.finish_reason == "length"
 
 
-def test_a_list_gives_a_list_of_the_same(llm):
+def test_a_list_gives_a_list_of_the_same(llm: LLM) -> None:
     one, two = llm.generate(PROMPT, 5), llm.generate([1, 2, 3], 5)
-    found = llm.generate([PROMPT, [1, 2, 3]], 5)
+    prompts: list[Prompt] = [PROMPT, [1, 2, 3]]
+    found = llm.generate(prompts, 5)
     assert [each.token_ids for each in found] == [one.token_ids, two.token_ids]
     [single] = llm.generate([PROMPT], 5)
     assert isinstance(single, Completion)
 
 
-def test_messages_go_through_the_chat_template(llm):
+def test_messages_go_through_the_chat_template(llm: LLM) -> None:
     messages = [{"role": "user", "content": "hi"}]
+    assert llm.model.chat_template is not None
     rendered = llm.model.chat_template.render(messages, add_generation_prompt=True)
     ids = llm.model.tokenizer.encode(rendered, special=True, add_bos=False)
     assert llm.encode(messages) == ids
@@ -140,13 +151,15 @@ def test_messages_go_through_the_chat_template(llm):
     assert llm.generate([messages, messages], 4)[1].token_ids == llm.generate(ids, 4).token_ids
 
 
-def test_arrays_are_token_ids(llm):
+def test_arrays_are_token_ids(llm: LLM) -> None:
     ids = np.array([[1, 2, 3], [4, 5, 6]])
     assert llm.generate(ids[0], 3).token_ids == llm.generate([1, 2, 3], 3).token_ids
-    assert len(llm.generate(ids, 3)) == 2
+    assert len(llm.generate(list(ids), 3)) == 2
+    both: Any = llm.generate(ids, 3)
+    assert len(both) == 2
 
 
-def test_timing_is_told(llm):
+def test_timing_is_told(llm: LLM) -> None:
     timing = llm.generate(PROMPT, 5, ignore_eos=True).timing
     assert timing.load_s == llm.load_s > 0
     assert timing.first_token_s > 0
@@ -155,13 +168,13 @@ def test_timing_is_told(llm):
     assert llm.generate(PROMPT, 1).timing.generation_tokens_per_s is None
 
 
-def test_the_context_bounds_the_answer(llm):
+def test_the_context_bounds_the_answer(llm: LLM) -> None:
     ids = [5] * (llm.context - 2)
     assert len(llm.generate(ids, 100, ignore_eos=True).token_ids) == 3
     assert len(llm.generate([5] * llm.context, 100, ignore_eos=True).token_ids) == 1
 
 
-def test_a_smaller_context_can_be_asked_for():
+def test_a_smaller_context_can_be_asked_for() -> None:
     with LLM(FIXTURES / "llama", context=40, machine="reference") as small:
         assert len(small.generate([5] * 30, 100, ignore_eos=True).token_ids) == 11
         with pytest.raises(InputError, match="context of up to 128"):
@@ -190,7 +203,7 @@ def test_a_smaller_context_can_be_asked_for():
         ([{"role": "user"}], "content"),
     ],
 )
-def test_impossible_prompts_are_refused_with_a_sentence(llm, prompt, words):
+def test_impossible_prompts_are_refused_with_a_sentence(llm: LLM, prompt: Any, words: str) -> None:
     with pytest.raises(OverclockError, match=words):
         llm.generate(prompt)
 
@@ -212,15 +225,18 @@ def test_impossible_prompts_are_refused_with_a_sentence(llm, prompt, words):
         {"stop": [3]},
     ],
 )
-def test_impossible_values_are_refused_before_anything_runs(llm, options):
+def test_impossible_values_are_refused_before_anything_runs(
+    llm: LLM, options: dict[str, Any]
+) -> None:
+    generate: Any = llm.generate
     for stream in (False, True):
         with pytest.raises(InputError, match=next(iter(options))):
-            llm.generate(PROMPT, stream=stream, **options)
+            generate(PROMPT, stream=stream, **options)
 
 
-def test_unknown_options_raise(llm):
+def test_unknown_options_raise(llm: LLM) -> None:
     with pytest.raises(TypeError, match="temprature"):
-        llm.generate(PROMPT, temprature=0)
+        llm.generate(PROMPT, temprature=0)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(
@@ -234,28 +250,30 @@ def test_unknown_options_raise(llm):
         {"machine": "abacus"},
     ],
 )
-def test_impossible_openings_are_refused(options):
+def test_impossible_openings_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         LLM(FIXTURES / "llama", **{"machine": "reference", **options})
 
 
-def test_an_encoder_is_no_language_model():
+def test_an_encoder_is_no_language_model() -> None:
     with pytest.raises(InputError, match="Encoder"):
         LLM(FIXTURES / "bert", machine="reference")
 
 
-def test_messages_need_a_template():
-    with LLM(FIXTURES / "gemma3", machine="reference") as plain:
-        with pytest.raises(InputError, match="no chat template"):
-            plain.generate([{"role": "user", "content": "hi"}])
+def test_messages_need_a_template() -> None:
+    with (
+        LLM(FIXTURES / "gemma3", machine="reference") as plain,
+        pytest.raises(InputError, match="no chat template"),
+    ):
+        plain.generate([{"role": "user", "content": "hi"}])
 
 
-def test_a_list_cannot_be_streamed(llm):
+def test_a_list_cannot_be_streamed(llm: LLM) -> None:
     with pytest.raises(InputError, match="one prompt"):
-        llm.generate([PROMPT, PROMPT], stream=True)
+        llm.generate([PROMPT, PROMPT], stream=True)  # type: ignore[call-overload]
 
 
-def test_two_models_in_one_process(llm):
+def test_two_models_in_one_process(llm: LLM) -> None:
     with LLM(FIXTURES / "qwen2", machine="reference") as other:
         mine = llm.generate(PROMPT, 6).token_ids
         theirs = other.generate(PROMPT, 6).token_ids
@@ -267,7 +285,7 @@ def test_two_models_in_one_process(llm):
         assert other.generate(PROMPT, 6).token_ids == theirs
 
 
-def test_a_stream_that_is_left_frees_the_model(llm):
+def test_a_stream_that_is_left_frees_the_model(llm: LLM) -> None:
     stream = llm.generate(PROMPT, 50, ignore_eos=True, stream=True)
     next(stream)
     with pytest.raises(InputError, match="in the middle of a stream"):
@@ -276,11 +294,11 @@ def test_a_stream_that_is_left_frees_the_model(llm):
     assert llm.generate(PROMPT, 2).token_ids
 
 
-def test_threads_take_turns(llm):
+def test_threads_take_turns(llm: LLM) -> None:
     wanted = [llm.generate([n, n + 1], 10).token_ids for n in range(4)]
-    found = [None] * 4
+    found: list[list[int]] = [[] for _ in range(4)]
 
-    def work(n):
+    def work(n: int) -> None:
         found[n] = llm.generate([n, n + 1], 10).token_ids
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
@@ -291,7 +309,7 @@ def test_threads_take_turns(llm):
     assert found == wanted
 
 
-def test_a_closed_model_says_so():
+def test_a_closed_model_says_so() -> None:
     opened = LLM(FIXTURES / "llama", machine="reference")
     stream = opened.generate(PROMPT, 5, stream=True)
     next(stream)

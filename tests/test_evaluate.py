@@ -1,28 +1,32 @@
 """Perplexity against a plain computation from whole windows of logits."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
+from tests.checkpoints import FIXTURES
 
 from overclock import LLM
 from overclock.clock import sequence
 from overclock.errors import InputError
 from overclock.evaluate import perplexity
-from tests.checkpoints import FIXTURES
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 12
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen2"])
-def llm(request):
+def llm(request: pytest.FixtureRequest) -> Iterator[LLM]:
     with LLM(FIXTURES / request.param, machine="reference") as opened:
         yield opened
 
 
-def plain(llm, window, windows):
+def plain(llm: LLM, window: int, windows: int | None) -> tuple[float, float, int]:
     tokenizer = llm.model.tokenizer
-    bos = [tokenizer.bos_id] if tokenizer.adds_bos else []
+    bos = [tokenizer.bos_id or 0] if tokenizer.adds_bos else []
     ids = tokenizer.encode(TEXT, add_bos=False)
     losses, hits = [], []
     for start in range(0, len(ids), window)[:windows]:
@@ -36,20 +40,24 @@ def plain(llm, window, windows):
 
 
 @pytest.mark.parametrize(("window", "windows"), [(16, 3), (2, 5), (100, None), (45, 1)])
-def test_it_is_what_the_windows_say(llm, window, windows):
+def test_it_is_what_the_windows_say(llm: LLM, window: int, windows: int | None) -> None:
     seen = []
     found = perplexity(
         llm, TEXT, window=window, windows=windows, progress=lambda *done: seen.append(done)
     )
     expected = plain(llm, window, windows)
-    assert found.perplexity == pytest.approx(expected[0], rel=1e-4)  # sums of another number of rows round otherwise
+    assert found.perplexity == pytest.approx(
+        expected[0], rel=1e-4
+    )  # sums of another number of rows round otherwise
     assert found.top1 == expected[1]
     assert found.tokens == expected[2]
     assert seen[-1] == (len(seen), len(seen))
 
 
 @pytest.mark.parametrize("rows", [1, 3, 40])
-def test_blocks_of_logits_change_nothing(llm, rows, monkeypatch):
+def test_blocks_of_logits_change_nothing(
+    llm: LLM, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = perplexity(llm, TEXT, window=50)
     monkeypatch.setattr(llm._sequence, "_rows", rows)
     blocks = perplexity(llm, TEXT, window=50)
@@ -57,13 +65,13 @@ def test_blocks_of_logits_change_nothing(llm, rows, monkeypatch):
     assert blocks.tokens == whole.tokens
 
 
-def test_a_block_of_logits_is_bounded():
+def test_a_block_of_logits_is_bounded() -> None:
     whole = sequence.LOGITS_BYTES // (4 * 256_000)
     assert sequence.TokenSequence(None, 1, 256_000)._rows == whole < 512  # type: ignore[arg-type]
     assert sequence.TokenSequence(None, 1, 100)._rows == 512  # type: ignore[arg-type]
 
 
-def test_words_for_special_tokens_are_plain_text(llm):
+def test_words_for_special_tokens_are_plain_text(llm: LLM) -> None:
     end = llm.model.tokenizer.token(min(llm.model.tokenizer.eos_ids))
     found = perplexity(llm, f"a{end}b", window=64)
     assert found.tokens == len(llm.model.tokenizer.encode(f"a{end}b", add_bos=False)) - 1 > 2
@@ -78,6 +86,8 @@ def test_words_for_special_tokens_are_plain_text(llm):
         (TEXT, {"window": 16, "windows": 0}, "windows is 0"),
     ],
 )
-def test_what_cannot_be_scored_is_told(llm, text, options, words):
+def test_what_cannot_be_scored_is_told(
+    llm: LLM, text: str, options: dict[str, Any], words: str
+) -> None:
     with pytest.raises(InputError, match=words):
         perplexity(llm, text, **{"window": 16, **options})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Unpack
 
 from overclock import prompts
@@ -39,7 +39,7 @@ class Conversation:
 
     def say(
         self, text: str, max_tokens: int = DEFAULT_MAX_TOKENS, **options: Unpack[Options]
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece]:
         """Answer `text`, piece by piece; `options` are those of `LLM.generate`.
 
         An answer that is left before its end stays in the conversation as far as it came. Raises
@@ -56,7 +56,7 @@ class Conversation:
             raise
         return self._listen(pieces)
 
-    def _listen(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    def _listen(self, pieces: Generator[Piece]) -> Generator[Piece]:
         answer = {"role": "assistant", "content": ""}
         self._turns.append(answer)
         for piece in pieces:

@@ -134,14 +134,48 @@ class Encoder:
         without the special tokens; a masked-LM head a list of MaskPrediction a text, one for every
         mask in it. Raises InputError if the checkpoint has no head, or a text has no mask.
         """
-        head = self.model.config.head
-        if head == "sequence":
-            return self._classify_sequences(self.encode(texts))
-        if head == "token":
-            return self._classify_tokens(self.encode(texts))
-        if head == "masked_lm":
-            return self._fill_masks(self.encode(texts))
-        raise InputError(f"{self.model.name} has no classification head; embed() works with it")
+        match self.model.config.head:
+            case "sequence":
+                return self.classify_texts(texts)
+            case "token":
+                return self.label_tokens(texts)
+            case "masked_lm":
+                return self.fill_masks(texts)
+            case "none":
+                raise InputError(f"{self.model.name} has no classification head; use embed()")
+
+    def classify_texts(self, texts: str | Sequence[str]) -> list[Classification]:
+        """`classify` of a checkpoint with a sequence head; InputError if it has another one."""
+        self._need_head("sequence")
+        labels = self.model.config.labels
+        groups = _groups(self.encode(texts))
+        scores = _softmax(np.concatenate([self._run(group, "scores") for group in groups]))
+        return [
+            Classification(labels[row.argmax()], dict(zip(labels, row.tolist(), strict=True)))
+            for row in scores
+        ]
+
+    def label_tokens(self, texts: str | Sequence[str]) -> list[list[TokenLabel]]:
+        """`classify` of a checkpoint with a token head; InputError if it has another one."""
+        self._need_head("token")
+        results: list[list[TokenLabel]] = []
+        for group in _groups(self.encode(texts)):
+            scores = _split(self._run(group, "scores"), group)
+            results += map(self._token_labels, group, map(_softmax, scores))
+        return results
+
+    def fill_masks(self, texts: str | Sequence[str]) -> list[list[MaskPrediction]]:
+        """`classify` of a checkpoint with a masked-LM head; InputError if it has another one."""
+        self._need_head("masked_lm")
+        mask = self.model.tokenizer.mask_id
+        if mask is None:
+            raise InputError(f"the tokenizer of {self.model.name} has no mask token")
+        ids = self.encode(texts)
+        for tokens in ids:
+            if mask not in tokens:
+                word = self.model.tokenizer.token(mask)
+                raise InputError(f"a text has no mask to fill; write {word} where it is missing")
+        return [self._fill(tokens, mask) for tokens in ids]
 
     def encode(self, texts: str | Sequence[str]) -> list[list[int]]:
         """The tokens of each text, with the model's special tokens, cut to the model's limit."""
@@ -170,20 +204,9 @@ class Encoder:
     ) -> None:
         self.close()
 
-    def _classify_sequences(self, ids: list[list[int]]) -> list[Classification]:
-        labels = self.model.config.labels
-        scores = _softmax(np.concatenate([self._run(g, "scores") for g in _groups(ids)]))
-        return [
-            Classification(labels[row.argmax()], dict(zip(labels, row.tolist(), strict=True)))
-            for row in scores
-        ]
-
-    def _classify_tokens(self, ids: list[list[int]]) -> list[list[TokenLabel]]:
-        results: list[list[TokenLabel]] = []
-        for group in _groups(ids):
-            for tokens, scores in zip(group, _split(self._run(group, "scores"), group)):
-                results.append(self._token_labels(tokens, _softmax(scores)))
-        return results
+    def _need_head(self, head: str) -> None:
+        if self.model.config.head != head:
+            raise InputError(f"{self.model.name} has the head {self.model.config.head}, not {head}")
 
     def _token_labels(self, tokens: list[int], scores: NDArray[np.float64]) -> list[TokenLabel]:
         labels, special = self.model.config.labels, self._frame_ids()
@@ -198,20 +221,10 @@ class Encoder:
         tokenizer = self.model.tokenizer
         return tokenizer.special_ids - {tokenizer.unk_id, tokenizer.mask_id}
 
-    def _fill_masks(self, ids: list[list[int]]) -> list[list[MaskPrediction]]:
-        mask = self.model.tokenizer.mask_id
-        if mask is None:
-            raise InputError(f"the tokenizer of {self.model.name} has no mask token")
-        for tokens in ids:
-            if mask not in tokens:
-                word = self.model.tokenizer.token(mask)
-                raise InputError(f"a text has no mask to fill; write {word} where it is missing")
-        results: list[list[MaskPrediction]] = []
-        for tokens in ids:
-            places = [place for place, token in enumerate(tokens) if token == mask]
-            scores = self._mask_scores(tokens, places)
-            results.append([self._predict(place, row) for place, row in zip(places, scores)])
-        return results
+    def _fill(self, tokens: list[int], mask: int) -> list[MaskPrediction]:
+        places = [place for place, token in enumerate(tokens) if token == mask]
+        scores = self._mask_scores(tokens, places)
+        return [self._predict(place, row) for place, row in zip(places, scores)]
 
     def _mask_scores(self, tokens: list[int], places: list[int]) -> Iterator[NDArray[np.float32]]:
         most = max(1, LOGITS_BYTES // (4 * self.model.config.vocabulary))

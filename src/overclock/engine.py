@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock, get_ident
@@ -106,7 +106,7 @@ class LLM:
         *,
         stream: Literal[True],
         **options: Unpack[Options],
-    ) -> Iterator[Piece]: ...
+    ) -> Generator[Piece]: ...
     @overload
     def generate(
         self,
@@ -132,7 +132,7 @@ class LLM:
         ignore_eos: bool = False,
         stream: bool = False,
         reuse_prefix: bool = False,
-    ) -> Completion | list[Completion] | Iterator[Piece]:
+    ) -> Completion | list[Completion] | Generator[Piece]:
         """Continue `prompt`: text, token ids, messages, or a list of these.
 
         max_tokens: most tokens of the answer; fewer if the context has no room for them
@@ -235,7 +235,7 @@ class LLM:
         assert completion is not None
         return completion
 
-    def _pieces(self, request: Request) -> Iterator[Piece]:
+    def _pieces(self, request: Request) -> Generator[Piece]:
         with self._turn() as sequence:
             yield from Generation(
                 sequence,

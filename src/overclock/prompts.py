@@ -16,7 +16,7 @@ Message: TypeAlias = Mapping[str, object]
 
 Ids: TypeAlias = Sequence[int] | NDArray[np.integer]
 Prompt: TypeAlias = str | Ids | Sequence[Message]
-Batch: TypeAlias = list[str] | list[list[int]] | list[list[Message]] | list[Prompt]
+Batch: TypeAlias = list[str] | Sequence[Ids] | Sequence[Sequence[Message]] | list[Prompt]
 
 
 def is_batch(prompt: object) -> bool:

@@ -1,16 +1,22 @@
 """The sampler against a plain implementation in the words of the papers, and against chance."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from overclock.clock.sampling import Sampler, Sampling, uniform
 from overclock.errors import InputError, MachineError
 
+Logits = NDArray[np.float32]
 logit_rows = hnp.arrays(
     np.float32,
     st.integers(1, 40),
@@ -18,7 +24,9 @@ logit_rows = hnp.arrays(
 )
 
 
-def plain_probabilities(logits, rules, seen=()):
+def plain_probabilities(
+    logits: Logits, rules: Sampling, seen: Sequence[int] = ()
+) -> dict[int, float]:
     """Probabilities by sorting everything; tokens tied with the last one admitted are admitted."""
     scores = [float(x) for x in logits]
     for token in set(seen):
@@ -45,7 +53,9 @@ def plain_probabilities(logits, rules, seen=()):
     return {i: weights[i] / total for i in order}
 
 
-def plain_choice(logits, rules, number, seen=()):
+def plain_choice(
+    logits: Logits, rules: Sampling, number: float, seen: Sequence[int] = ()
+) -> tuple[int, float]:
     """Walk along the probabilities in order of ids until the number is used up."""
     probabilities = plain_probabilities(logits, rules, seen)
     reached = 0.0
@@ -57,7 +67,7 @@ def plain_choice(logits, rules, number, seen=()):
 
 
 @given(logits=logit_rows, penalty=st.sampled_from([1.0, 1.3]))
-def test_greedy_takes_the_first_of_the_likeliest(logits, penalty):
+def test_greedy_takes_the_first_of_the_likeliest(logits: Logits, penalty: float) -> None:
     sampler = Sampler(Sampling(temperature=0.0, repetition_penalty=penalty), logits.size, [0])
     seen = [0]
     for _ in range(3):
@@ -81,8 +91,14 @@ def test_greedy_takes_the_first_of_the_likeliest(logits, penalty):
 )
 @settings(max_examples=400)
 def test_choices_are_those_of_the_plain_implementation(
-    logits, temperature, top_k, top_p, min_p, penalty, seed
-):
+    logits: Logits,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    min_p: float | None,
+    penalty: float,
+    seed: int,
+) -> None:
     rules = Sampling(
         temperature=temperature,
         top_k=top_k,
@@ -109,7 +125,7 @@ def test_choices_are_those_of_the_plain_implementation(
         seen.append(token)
 
 
-def _top_p_is_on_a_border(logits, rules, seen):
+def _top_p_is_on_a_border(logits: Logits, rules: Sampling, seen: Sequence[int]) -> bool:
     if rules.top_p is None:
         return False
     sums = []
@@ -136,7 +152,7 @@ def _top_p_is_on_a_border(logits, rules, seen):
         {"temperature": 1.5, "top_k": 5, "top_p": 0.9, "min_p": 0.1},
     ],
 )
-def test_frequencies_are_the_probabilities(rules):
+def test_frequencies_are_the_probabilities(rules: Any) -> None:
     logits = np.array([0.3, -1.0, 1.2, 0.9, -3.0, 0.31, 1.0], np.float32)
     settings = Sampling(seed=7, **rules)
     sampler = Sampler(settings, logits.size, [])
@@ -148,10 +164,10 @@ def test_frequencies_are_the_probabilities(rules):
         assert abs(count - draws * p) <= 5 * math.sqrt(draws * p * (1 - p)) + 1e-9
 
 
-def test_the_same_seed_gives_the_same_tokens_and_others_do_not():
+def test_the_same_seed_gives_the_same_tokens_and_others_do_not() -> None:
     logits = np.zeros(1000, np.float32)
 
-    def draw(seed):
+    def draw(seed: int | None) -> list[int]:
         sampler = Sampler(Sampling(temperature=1.0, seed=seed), 1000, [])
         return [sampler.choose(logits) for _ in range(20)]
 
@@ -160,17 +176,21 @@ def test_the_same_seed_gives_the_same_tokens_and_others_do_not():
     assert draw(None) != draw(None)
 
 
-def test_numbers_are_spread_evenly_and_neighbours_are_not_alike():
+def test_numbers_are_spread_evenly_and_neighbours_are_not_alike() -> None:
     grid = np.array([[uniform(seed, count) for count in range(100)] for seed in range(100)])
     assert grid.min() >= 0.0
     assert grid.max() < 1.0
     counts, _ = np.histogram(grid, bins=20, range=(0, 1))
     assert np.all(np.abs(counts - 500) < 5 * math.sqrt(500))
-    for one, other in ((grid[:, 1:], grid[:, :-1]), (grid[1:], grid[:-1]), (grid[1:, :-1], grid[:-1, 1:])):
+    for one, other in (
+        (grid[:, 1:], grid[:, :-1]),
+        (grid[1:], grid[:-1]),
+        (grid[1:, :-1], grid[:-1, 1:]),
+    ):
         assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.05
 
 
-def test_splitmix64_is_the_published_one():
+def test_splitmix64_is_the_published_one() -> None:
     # The first outputs of the authors' C code for the state 1234567.
     from overclock.clock.sampling import _GOLDEN, _MASK, _mix
 
@@ -178,7 +198,7 @@ def test_splitmix64_is_the_published_one():
     assert found == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
-def test_extreme_logits_do_no_harm():
+def test_extreme_logits_do_no_harm() -> None:
     logits = np.array([-np.inf, 0.0, -np.inf, 3e38, -3e38], np.float32)
     assert Sampler(Sampling(temperature=1e-300, seed=1), 5, []).choose(logits) == 3
     everything = np.full(4, -np.inf, np.float32)
@@ -186,7 +206,7 @@ def test_extreme_logits_do_no_harm():
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_logits_that_are_not_numbers_are_told(temperature):
+def test_logits_that_are_not_numbers_are_told(temperature: float) -> None:
     logits = np.array([0.0, np.nan, 1.0], np.float32)
     with pytest.raises(MachineError, match="not numbers"):
         Sampler(Sampling(temperature=temperature), 3, []).choose(logits)
@@ -219,6 +239,6 @@ def test_logits_that_are_not_numbers_are_told(temperature):
         ("seed", 0.5),
     ],
 )
-def test_impossible_values_are_refused_by_name(name, value):
+def test_impossible_values_are_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(InputError, match=name):
-        Sampling(**{name: value})
+        Sampling(**{name: value})  # type: ignore[arg-type]

@@ -1,5 +1,10 @@
 """Stop strings, however the text is cut."""
 
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,11 +17,13 @@ stops = st.lists(st.text("ab.", min_size=1, max_size=4), min_size=0, max_size=3)
 
 
 @given(text=texts, stops=stops, cuts=st.lists(st.integers(0, 30), max_size=10))
-def test_what_is_shown_ends_before_the_first_stop_however_it_is_cut(text, stops, cuts):
+def test_what_is_shown_ends_before_the_first_stop_however_it_is_cut(
+    text: str, stops: list[str], cuts: list[int]
+) -> None:
     borders = sorted({0, *(min(cut, len(text)) for cut in cuts), len(text)})
     watch = StopWatch(stops)
     shown, pushed = "", ""
-    for start, end in zip(borders, borders[1:], strict=False):
+    for start, end in pairwise(borders):
         shown += watch.push(text[start:end])
         pushed += text[start:end]
         # Nothing that is shown can still become a part of a stop string.
@@ -36,12 +43,12 @@ def test_what_is_shown_ends_before_the_first_stop_however_it_is_cut(text, stops,
 
 
 @pytest.mark.parametrize("stop", ["", [""], [1], ["a", None]])
-def test_impossible_stops_are_refused(stop):
+def test_impossible_stops_are_refused(stop: Any) -> None:
     with pytest.raises(InputError, match="stop string"):
         check_stops(stop)
 
 
-def test_one_stop_or_many_or_none():
+def test_one_stop_or_many_or_none() -> None:
     assert check_stops(None) == ()
     assert check_stops("a") == ("a",)
     assert check_stops(["a", "b"]) == ("a", "b")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from overclock.cli import options
+from overclock.cli import opening, options
 from overclock.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -38,9 +38,8 @@ def command(
     for generation. Close other programs first.
     """
     from overclock.cli.figures import peak_memory
-    from overclock.model.load import load
 
-    loaded = load(model)
+    loaded = opening.load(model)
     if loaded.config.family == "bert":
         results = _encoder(loaded, repetitions, int8, engine)
     else:
@@ -57,15 +56,9 @@ def _encoder(
     model: Model, repetitions: int, int8: bool, engine: options.EngineOptions
 ) -> list[Result]:
     from overclock import bench
-    from overclock.encoder import Encoder
 
-    with Encoder(
-        model,
-        engine["threads"],
-        "int8" if int8 else None,
-        engine["exact"],
-        machine=engine["machine"],
-    ) as encoder:
+    threads, exact, machine = engine["threads"], engine["exact"], engine["machine"]
+    with opening.encoder(model, threads, int8, exact, machine) as encoder:
         return list(bench.encoder(encoder, repetitions))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from overclock.cli import options
+from overclock.cli import opening, options
 from overclock.cli.output import note, write_atomic
 
 if TYPE_CHECKING:
@@ -42,10 +42,9 @@ def command(
     """
     from overclock.clock.sampling import Sampling
     from overclock.conversation import Conversation
-    from overclock.engine import LLM
 
     Sampling(**sampling)  # a bad value is told before the first question
-    with LLM(model, **engine) as llm:
+    with opening.language_model(model, engine) as llm:
         _Chat(Conversation(llm, system), max_tokens, sampling, stop).run()
 
 

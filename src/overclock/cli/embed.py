@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from overclock.cli import options
+from overclock.cli import opening, options
 from overclock.cli.output import note, print_json, write_atomic
 
 if TYPE_CHECKING:
@@ -47,12 +47,10 @@ def command(
 
     A TEXT that is the name of a file stands for that file's lines; - stands for those of stdin.
     """
-    from overclock.encoder import Encoder
-
     if as_json and output is not None:
         raise click.UsageError("--json and --output exclude each other")
     lines = [line for text in texts for line in _lines(text)]
-    with Encoder(model, threads, "int8" if int8 else None, exact, machine=machine) as encoder:
+    with opening.encoder(model, threads, int8, exact, machine) as encoder:
         vectors = encoder.embed(lines)
         if as_json:
             name, rows = (

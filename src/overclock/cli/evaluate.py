@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from overclock.cli import options
+from overclock.cli import opening, options
 from overclock.cli.output import print_json, print_table, progress
 
 
@@ -49,12 +49,11 @@ def perplexity(
     The text's tokens are taken in consecutive windows. The first token of a window is not scored;
     the model's BOS goes in front of each window if its tokenizer adds one.
     """
-    from overclock.engine import LLM
     from overclock.evaluate import perplexity as measure
 
     data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     text = data.decode(errors="replace")
-    with LLM(model, **engine) as llm, progress("windows") as show:
+    with opening.language_model(model, engine) as llm, progress("windows") as show:
         result = measure(llm, text, window=window, windows=windows, progress=show)
     if as_json:
         print_json(asdict(result))

@@ -32,8 +32,8 @@ def command(name: str, as_json: bool) -> None:
     """
     from overclock.model.source import pull
 
-    with _progress() as progress:
-        record = pull(name, progress=progress)
+    with progress() as tell:
+        record = pull(name, progress=tell)
     if as_json:
         print_json({"name": name, **asdict(record)})
     else:
@@ -45,7 +45,8 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
 
 
-def _progress() -> AbstractContextManager[Progress]:
+def progress() -> AbstractContextManager[Progress]:
+    """Shows how a fetch goes on stderr: a bar on a terminal, a line now and then elsewhere."""
     return _bars() if sys.stderr.isatty() else _lines()
 
 

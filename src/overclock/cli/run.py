@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from overclock.cli import options
+from overclock.cli import opening, options
 from overclock.cli.output import note, print_json
 
 if TYPE_CHECKING:
@@ -42,12 +42,11 @@ def command(
 ) -> None:
     """Answer PROMPT (- reads it from stdin), then show one line of figures on stderr."""
     from overclock.cli import figures
-    from overclock.engine import LLM
 
     if raw and system is not None:
         raise click.UsageError("--system needs the chat template that --raw leaves out")
     text = read_prompt(prompt)
-    with LLM(model, **engine) as llm:
+    with opening.language_model(model, engine) as llm:
         pieces = llm.generate(
             _prompt(llm, text, system, raw),
             max_tokens,

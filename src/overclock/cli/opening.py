@@ -1,0 +1,60 @@
+"""Open a model for a command, showing how a fetch goes if the model is not here yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from overclock.cli.options import EngineOptions
+    from overclock.encoder import Encoder
+    from overclock.engine import LLM
+    from overclock.machine.choose import MachineName
+    from overclock.model.model import Model
+    from overclock.model.source import Progress
+
+
+def load(name: str | Path) -> Model:
+    """The model's files. Raises as `overclock.model.load.load` does."""
+    from overclock.model.load import load
+
+    with _fetching() as progress:
+        return load(name, progress=progress)
+
+
+def language_model(name: str, engine: EngineOptions) -> LLM:
+    """A language model, ready. Raises as `LLM` does."""
+    from overclock.engine import LLM
+
+    with _fetching() as progress:
+        return LLM(name, **engine, progress=progress)
+
+
+def encoder(
+    name: str | Model, threads: int | None, int8: bool, exact: bool, machine: MachineName
+) -> Encoder:
+    """An encoder, ready. Raises as `Encoder` does."""
+    from overclock.encoder import Encoder
+
+    weights: Literal["int8"] | None = "int8" if int8 else None
+    with _fetching() as progress:
+        return Encoder(name, threads, weights, exact, machine=machine, progress=progress)
+
+
+@contextmanager
+def _fetching() -> Iterator[Progress]:
+    """What to tell of a fetch; nothing is shown or imported unless there is one."""
+    with ExitStack() as stack:
+        shown: list[Progress] = []
+
+        def tell(what: str, done: int, total: int | None) -> None:
+            if not shown:
+                from overclock.cli.pull import progress
+
+                shown.append(stack.enter_context(progress()))
+            shown[0](what, done, total)
+
+        yield tell
