@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tests.model.gguf_writer import File, entry, string, tiny_llama, u32, u64, value
 
 from overclock.errors import ModelError
 from overclock.model.formats import GGUF_TYPES, LAYOUTS, Format, byte_size
 from overclock.model.gguf import Gguf, read_gguf
 from overclock.model.load import load_gguf
+from tests.model.gguf_writer import File, entry, string, tiny_llama, u32, u64, value
 
 
 def write(folder: Path, data: bytes) -> Path:

@@ -35,6 +35,7 @@ _POOLING: Final[Mapping[int, Pooling]] = {0: "none", 1: "mean", 2: "cls"}
 _GEMMA_27B_LAYERS: Final = 62  # the one size whose attention scale is 1 / √(width / heads)
 
 _SCALING: Final = {
+    "scaling.type": "rope_type",
     "scaling.factor": "factor",
     "scaling.original_context_length": "original_max_position_embeddings",
     "scaling.attn_factor": "attention_factor",
@@ -105,13 +106,13 @@ def _decoder(fields: Fields, architecture: str, tensors: Mapping[str, Tensor]) -
 def _rope(fields: Fields, head_dim: int, factors: Tensor | None) -> Rope:
     if fields.size("rope.dimension_count", head_dim) != head_dim:
         raise fields.wrong("rope.dimension_count", f"{head_dim}, a whole head")
-    kind = fields.text("rope.scaling.type", "none")
-    found = {new: fields.get("rope." + old) for old, new in _SCALING.items()}
-    scaling = Fields(fields.path, found)
-    if kind == "none" and fields.get("rope.scale_linear") is not None:
-        kind, scaling = "linear", Fields(fields.path, {"factor": fields.get("rope.scale_linear")})
+    scaling = {new: fields.get("rope." + old) for old, new in _SCALING.items()}
+    if scaling["rope_type"] is None and fields.get("rope.scale_linear") is not None:
+        scaling = {"rope_type": "linear", "factor": fields.get("rope.scale_linear")}
+    described = Fields(fields.path, scaling)
+    theta = fields.number("rope.freq_base", 10_000.0)
     context = fields.size("context_length", limit=MAX_CONTEXT)
-    turned = rope(kind, scaling, fields.number("rope.freq_base", 10_000.0), head_dim, context)
+    turned = rope(described.text("rope_type", "none"), described, theta, head_dim, context)
     return turned if factors is None else _stretch(fields, turned, factors)
 
 

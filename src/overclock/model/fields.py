@@ -37,10 +37,11 @@ class Fields:
 
     def wrong(self, key: str, expected: str) -> ModelError:
         """The error for a value that is not what it must be."""
-        value = self.get(key)
+        spellings = key.split("|")
+        name = next((name for name in spellings if self.get(name) is not None), spellings[0])
+        value = self.get(name)
         shown = "missing" if value is None else repr(value)[:60]
-        name = self.prefix + key.split("|", 1)[0]
-        return ModelError(f"{self.path}: {name} is {shown}; it must be {expected}")
+        return ModelError(f"{self.path}: {self.prefix}{name} is {shown}; it must be {expected}")
 
     def size(self, key: str, default: int | None = None, *, limit: int = MAX_SIZE) -> int:
         """A positive integer up to `limit`."""
@@ -67,7 +68,7 @@ class Fields:
             return default
         if type(value) not in (int, float) or not isinstance(value, int | float):
             raise self.wrong(key, "a positive number")
-        if not math.isfinite(value) or not 0 < value < 1e30:
+        if not math.isfinite(value) or not 1e-30 < value < 1e30:
             raise self.wrong(key, "a positive number")
         return float(value)
 

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from overclock.errors import ModelError
 from overclock.model.fields import Fields
 
 Frequencies = NDArray[np.float32]
@@ -40,11 +41,15 @@ def rope(kind: str, fields: Fields, theta: float, head_dim: int, context: int) -
     not known and for numbers that make no sense.
     """
     if kind not in _KINDS:
-        known = ", ".join(_KINDS)
-        raise fields.wrong("rope_type|type", f"one of {known}")
+        raise fields.wrong("rope_type|type", f"one of {', '.join(_KINDS)}")
     if fields.number("partial_rotary_factor", 1.0) != 1.0:
         raise fields.wrong("partial_rotary_factor", "1: partly rotated heads cannot be run")
-    frequencies, score_factor = _KINDS[kind](fields, theta, head_dim, context)
+    if theta <= 1:
+        raise ModelError(f"{fields.path}: the rotation's base is {theta}; it must be larger than 1")
+    with np.errstate(all="ignore"):
+        frequencies, score_factor = _KINDS[kind](fields, theta, head_dim, context)
+    if not np.isfinite(frequencies).all() or not math.isfinite(score_factor):
+        raise ModelError(f"{fields.path}: the rotation's scaling has impossible numbers")
     return Rope(tuple(frequencies.tolist()), score_factor)
 
 
