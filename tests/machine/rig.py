@@ -101,12 +101,14 @@ def reference(name: str, mode: Mode, kv: KvFormat = "f16") -> ReferenceMachine:
 
 
 @cache
-def native(name: str, mode: Mode, kv: KvFormat = "f16", threads: int = 1) -> Machine:
+def native(
+    name: str, mode: Mode, kv: KvFormat = "f16", threads: int = 1, tier: str | None = None
+) -> Machine:
     """A native machine with a fixture's program; skips the test if the core is not built."""
     pytest.importorskip("overclock._native")
     from overclock.machine.native import NativeMachine
 
-    machine = NativeMachine(threads, kv=kv)
+    machine = NativeMachine(threads, kv=kv, tier=tier)
     machine.load(program(name, mode), model(name).weights, pages=PAGES)
     return machine
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.machine import rig
 
 from overclock.machine.machine import KvFormat
+from tests.machine import rig
 
 SHARE = 1e-4
 """Of the logits' spread: what the order of f32 sums may change."""

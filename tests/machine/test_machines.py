@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.machine import rig
 
 from overclock.errors import MachineError
 from overclock.machine.machine import Batch, Machine
 from overclock.machine.reference import ReferenceMachine
 from overclock.machine.virtual import Roofline, VirtualMachine
+from tests.machine import rig
 
 
 def native() -> Machine:

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.machine import rig
 
 from overclock.errors import InputError
 from overclock.machine.machine import Batch
 from overclock.machine.virtual import Roofline, VirtualMachine, load_of
 from overclock.program.cost import Cost, total
+from tests.machine import rig
 
 
 def batch_of(lengths: tuple[int, ...], done: tuple[int, ...]) -> Batch:
