@@ -83,7 +83,19 @@ def read_weights(directory: Path) -> dict[str, Stored]:
                     "download the checkpoint again"
                 )
             tensors[name] = stored
+    if (directory / INDEX).is_file():
+        _check_index(directory / INDEX, tensors)
     return tensors
+
+
+def _check_index(index: Path, tensors: Mapping[str, Stored]) -> None:
+    """Every weight of the index is in the file that the index names."""
+    for name, file in _weight_map(index).items():
+        if name not in tensors or tensors[name].path.name != file:
+            raise ModelError(
+                f"{index} says that {name!r} is in {file}, but it is not; "
+                "download the checkpoint again"
+            )
 
 
 def has_weights(directory: Path) -> bool:
@@ -110,9 +122,14 @@ def _shards(directory: Path) -> list[Path]:
     )
 
 
-def _indexed_shards(index: Path) -> list[Path]:
+def _weight_map(index: Path) -> dict[str, str]:
+    """Name of a weight → name of its file."""
     weight_map = Fields(index, read_json(index)).section("weight_map").values
-    names = sorted({name for name in weight_map.values() if isinstance(name, str)})
+    return {name: file for name, file in weight_map.items() if isinstance(file, str)}
+
+
+def _indexed_shards(index: Path) -> list[Path]:
+    names = sorted(set(_weight_map(index).values()))
     for name in names:
         if Path(name).name != name or not (index.parent / name).is_file():
             raise ModelError(
