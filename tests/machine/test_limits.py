@@ -192,4 +192,4 @@ def test_doctor_table_says_that_figures_are_cached(native: FakeNative) -> None:
     assert "cached" not in CliRunner().invoke(command, ["--threads", "1"]).output
     output = CliRunner().invoke(command, ["--threads", "1"]).output
     assert "cached, measured 20" in output
-    assert "10.0 (10.0 to 10.0)" in output
+    assert "10.0 ±0%" in output

@@ -65,12 +65,13 @@ def _by_threads(known: Limits, quantity: limits.Quantity) -> list[tuple[int, Fig
 
 
 def _show(known: Limits) -> None:
-    print_table(("this computer", ""), _facts(known))
+    for name, value in _facts(known):
+        click.echo(f"{name:<18}{value}")
     click.echo()
     print_table(("threads", "memory read GB/s", "f32 GFLOP/s", "int8 GOP/s"), _rows(known))
     age = "cached, measured" if known.cached else "measured"
     again = " (--again measures anew)" if known.cached else ""
-    note(f"{age} {known.measured}; median, and lowest to highest{again}")
+    note(f"{age} {known.measured}; medians and half the range{again}")
 
 
 def _facts(known: Limits) -> list[tuple[str, str]]:
@@ -103,4 +104,5 @@ def _rows(known: Limits) -> list[tuple[str, ...]]:
 def _cell(figure: Figure | None) -> str:
     if figure is None:
         return "not measured"
-    return f"{figure.median:,.1f} ({figure.low:,.1f} to {figure.high:,.1f})"
+    spread = (figure.high - figure.low) / (2 * figure.median) if figure.median else 0.0
+    return f"{figure.median:,.1f} ±{spread:.0%}"
