@@ -87,7 +87,7 @@ def test_encoders_agree(name: str, mode: rig.Mode, tier: str) -> None:
 lengths = st.lists(st.integers(1, 100), min_size=1, max_size=4)
 threads = st.sampled_from((1, 2, 3))
 patient = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.differing_executors]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.differing_executors]
 )
 
 
