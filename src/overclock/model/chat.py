@@ -22,24 +22,6 @@ Message = Mapping[str, object]
 ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
 
 
-def template_source(value: object, name: str = "default") -> str | None:
-    """The template in what `tokenizer_config.json` has as ``chat_template``, or None.
-
-    That is a text, or a list of named templates of which `name` is taken.
-    """
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, Sequence):
-        return None
-    named = {entry.get("name"): entry.get("template") for entry in value if _is_mapping(entry)}
-    found = named.get(name)
-    return found if isinstance(found, str) else None
-
-
-def _is_mapping(value: object) -> bool:
-    return isinstance(value, Mapping)
-
-
 class ChatTemplate:
     """A model's chat template with its BOS and EOS tokens as text."""
 

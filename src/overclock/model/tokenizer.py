@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from tokenizers import Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from overclock.errors import TokenizerError
@@ -254,9 +256,26 @@ def _without_special(backend: Backend) -> Backend:
     for part in ("normalizer", "pre_tokenizer"):
         if getattr(backend, part) is not None:
             setattr(twin, part, getattr(backend, part))
-    twin.add_tokens([token for _, token in sorted(backend.get_added_tokens_decoder().items())])
+    added = [token for _, token in sorted(backend.get_added_tokens_decoder().items())]
+    twin.add_tokens(added)
     twin.encode_special_tokens = True
+    special = [token.content for token in added if token.special]
+    if special and isinstance(backend.model, models.Unigram):
+        twin.pre_tokenizer = _cut_into(special, backend.pre_tokenizer)
     return twin
+
+
+def _cut_into(
+    special: Sequence[str], before: pre_tokenizers.PreTokenizer | None
+) -> pre_tokenizers.Sequence:
+    """A step behind `before` that cuts special tokens behind their first letter.
+
+    Unigram models choose among all tokens of the vocabulary, these included; cut, they are never
+    found as a whole.
+    """
+    cuts = "|".join(f"{re.escape(token[0])}(?={re.escape(token[1:])})" for token in special)
+    split = pre_tokenizers.Split(Regex(cuts), behavior="isolated")
+    return pre_tokenizers.Sequence([split] if before is None else [before, split])
 
 
 def _kinds(decoder_state: bytes) -> list[str]:
