@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.checkpoints import FIXTURES
 
 from overclock import LLM
 from overclock.conversation import Conversation
 from overclock.errors import InputError
+from tests.checkpoints import FIXTURES
 
 
 @pytest.fixture(scope="module")

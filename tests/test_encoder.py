@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.checkpoints import FIXTURES
 
 from overclock import Encoder, encoder
 from overclock.errors import InputError
+from tests.checkpoints import FIXTURES
 
 TEXTS = ["hello", "how are you all", "the quick brown fox", "x"]
 Arrays = dict[str, NDArray[Any]]

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.checkpoints import FIXTURES
 
 from overclock import LLM, Completion, OverclockError
 from overclock.clock import sequence
 from overclock.errors import InputError
 from overclock.prompts import Prompt
+from tests.checkpoints import FIXTURES
 
 PROMPT = "hello world"
 Arrays = dict[str, NDArray[Any]]

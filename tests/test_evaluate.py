@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.checkpoints import FIXTURES
 
 from overclock import LLM
 from overclock.clock import sequence
 from overclock.errors import InputError
 from overclock.evaluate import perplexity
+from tests.checkpoints import FIXTURES
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 12
 

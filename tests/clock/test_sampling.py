@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from overclock.clock import sampling
 from overclock.clock.sampling import Sampler, Sampling, uniform
 from overclock.errors import InputError, MachineError
 
@@ -196,6 +197,27 @@ def test_splitmix64_is_the_published_one() -> None:
 
     found = [_mix((1234567 + n * _GOLDEN) & _MASK) for n in range(3)]
     assert found == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+def test_large_vocabularies_are_drawn_from_evenly() -> None:
+    logits = np.zeros(1000, np.float32)
+    logits[300:] = -np.inf
+    sampler = Sampler(Sampling(temperature=1.0, seed=3), 1000, [])
+    counts = np.bincount([sampler.choose(logits) for _ in range(30_000)], minlength=1000)
+    assert counts[300:].sum() == 0
+    assert np.all(np.abs(counts[:300] - 100) < 6 * math.sqrt(100))
+
+
+@given(numbers=st.lists(st.integers(0, 9), min_size=1, max_size=600), part=st.floats(0, 1))
+def test_a_place_is_found_in_the_running_sum(numbers: list[int], part: float) -> None:
+    weights = np.array(numbers, np.float64)
+    if weights.sum() == 0 or part == 1.0:
+        return
+    place = sampling._pick(weights, part)
+    goal = part * weights.sum()
+    assert weights[place] > 0
+    assert weights[:place].sum() <= goal + 1e-9
+    assert weights[: place + 1].sum() >= goal - 1e-9
 
 
 def test_extreme_logits_do_no_harm() -> None:

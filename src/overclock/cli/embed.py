@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from overclock.cli import opening, options
-from overclock.cli.output import note, print_json, write_atomic
+from overclock.cli.output import note, print_json, read_stdin, write_atomic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,12 +67,12 @@ def command(
 def _lines(text: str) -> list[str]:
     """The texts that one argument stands for."""
     if text == "-":
-        data = sys.stdin.buffer.read()
+        data = read_stdin()
     elif _is_file(text):
-        data = Path(text).read_bytes()
+        data = Path(text).read_bytes().decode(errors="replace")
     else:
         return [text]
-    return [line for line in data.decode(errors="replace").splitlines() if line.strip()]
+    return [line for line in data.splitlines() if line.strip()]
 
 
 def _is_file(text: str) -> bool:

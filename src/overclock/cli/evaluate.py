@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from overclock.cli import opening, options
-from overclock.cli.output import print_json, print_table, progress
+from overclock.cli.output import print_json, print_table, progress, read_stdin
 
 
 @click.group()
@@ -51,8 +50,7 @@ def perplexity(
     """
     from overclock.evaluate import perplexity as measure
 
-    data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    text = data.decode(errors="replace")
+    text = read_stdin() if file == "-" else Path(file).read_bytes().decode(errors="replace")
     with opening.language_model(model, engine) as llm, progress("windows") as show:
         result = measure(llm, text, window=window, windows=windows, progress=show)
     if as_json:

@@ -37,10 +37,17 @@ class LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        click.echo(f"overclock {version('overclock')}")
+        click.echo(f"overclock {_version()}")
         ctx.exit()
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("overclock")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "from a source tree"
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,13 +1,14 @@
 """The entry point: runs a command and turns whatever goes wrong into one line and an exit code.
 
-Nothing is imported at the top but `os` and `sys`, so that an interrupt while the rest loads is
-quiet too.
+Little is imported at the top, so that an interrupt while the rest loads is quiet too.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from typing import TextIO
 
 FAILURE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -22,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     try:
         code = _run(arguments)
-        sys.stdout.flush()
+        _flush(sys.stdout)
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BrokenPipeError:
@@ -39,8 +40,14 @@ def _run(arguments: list[str] | None) -> int:
     from overclock.errors import OverclockError
 
     try:
-        result = group.main(args=arguments, prog_name="overclock", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        # Not group.main(): it would take broken pipes and interrupts for failures.
+        with group.make_context(
+            "overclock", sys.argv[1:] if arguments is None else arguments
+        ) as ctx:
+            group.invoke(ctx)
+        return 0
+    except click.exceptions.Exit as left:
+        return left.exit_code
     except click.Abort:
         return INTERRUPTED
     except click.ClickException as error:
@@ -59,16 +66,21 @@ def _reason(error: OSError) -> str:
 
 def _fail(message: str) -> int:
     line = " ".join(message.split())
-    sys.stderr.write(f"error: {line}\n")
+    with suppress(OSError):  # nobody may be left to read it
+        print(f"error: {line}", file=sys.stderr, flush=True)
     return FAILURE
+
+
+def _flush(stream: TextIO | None) -> None:
+    if stream is not None:  # None: closed before the process began
+        stream.flush()
 
 
 def _leave(code: int) -> None:
     """End the process; output that nobody can take any more must not fail once again."""
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            _flush(stream)
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -46,6 +47,13 @@ def print_table(
     Console().print(table, markup=False)
 
 
+def read_stdin() -> str:
+    """All text of stdin; what is no UTF-8 becomes U+FFFD."""
+    if sys.stdin is None:  # closed before the process began
+        return ""
+    return sys.stdin.buffer.read().decode(errors="replace")
+
+
 def note(text: str) -> None:
     """A remark beside the result: on stderr, dim on a terminal."""
     click.echo(click.style(text, dim=True), err=True)
@@ -70,6 +78,8 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `path` whole or not at all; an older file stays until the new one is complete."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:

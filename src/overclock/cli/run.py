@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from overclock.cli import opening, options
-from overclock.cli.output import note, print_json
+from overclock.cli.output import note, print_json, read_stdin
 
 if TYPE_CHECKING:
     from overclock.clock.completion import Completion, Piece
@@ -67,7 +66,7 @@ def read_prompt(argument: str) -> str:
     """The argument, or what stdin holds if it is ``-``. Raises InputError if there is no text."""
     from overclock.errors import InputError
 
-    text = sys.stdin.buffer.read().decode(errors="replace") if argument == "-" else argument
+    text = read_stdin() if argument == "-" else argument
     if not text.strip():
         raise InputError("the prompt is empty; give some text")
     return text
