@@ -12,7 +12,7 @@ from overclock import LLM
 
 def main() -> None:
     """Answer the words of the command line."""
-    question = " ".join(sys.argv[1:]) or "What is the capital of France?"
+    question = " ".join(sys.argv[1:]) or "Why is the sky blue?"
     with LLM("smollm2") as llm:
         answer = llm.generate([{"role": "user", "content": question}], max_tokens=100)
     print(answer.text)
