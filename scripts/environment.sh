@@ -74,8 +74,8 @@ install_requirements() {
     if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
     say "Fetching the packages that overclock needs …"
     mkdir -p "$(dirname "$log")"
-    if ! printf '%s\n' "$wanted" |
-        "$environment/bin/pip" install --retries 2 --progress-bar off -r /dev/stdin >"$log" 2>&1; then
+    if ! "$environment/bin/pip" install --retries 2 --progress-bar off -r /dev/stdin \
+        >"$log" 2>&1 <<<"$wanted"; then
         tail -n 5 "$log" >&2
         fail "Packages could not be fetched: is the network reachable, and is pip set up for it? (log: $log)"
     fi
