@@ -1,17 +1,20 @@
 // How weights lie in memory after packing.
 //
-// Sixteen output columns (rows of the checkpoint's matrix) form a panel; a panel is read from its
-// first byte to its last in one pass. For quantised formats one block holds 16 columns x 32
-// consecutive inputs (k): every 64-byte vector carries four consecutive k for each of 16 columns,
-// which is what one 4-way integer dot product takes. Vector j (0..7) covers k = 4j .. 4j+3:
+// Thirty-two output columns (rows of the checkpoint's matrix) form a panel; a panel, and with it the
+// whole matrix, is read from its first byte to its last in one pass, which is what the processor's
+// prefetcher follows best. A panel is a left and a right half of sixteen columns, one vector each.
+// For quantised formats one block holds 16 columns x 32 consecutive inputs (k): every 64-byte vector
+// carries four consecutive k for each of 16 columns, which is what one 4-way integer dot product
+// takes. Vector j (0..7) covers k = 4j .. 4j+3:
 //
 //   nibbles  256 B  vector j < 4: low four bits;  vector j >= 4: high four bits of vector j - 4
 //   pairs    128 B  two bits a value: vector j in bits 2(j % 4) of half j / 4
 //   bits      64 B  one bit a value: vector j in bit j
 //   bytes    512 B  eight bits a value
 //
-// The blocks of a panel come first, then its scales, then the scales of 256-value super-blocks, then
-// (I8 only) one f32 scale a column.
+// A panel's group g of 32 inputs is: left block, right block, left scales, right scales. Formats with
+// super-blocks of 256 inputs have their scales, left and right, before each eight groups. I8 has the
+// f32 scales of the 32 columns at the end.
 #pragma once
 
 #include "core/types.h"
@@ -37,6 +40,18 @@ struct Layout {
   int offset;
 
   constexpr int data() const { return nibbles + pairs + bits + bytes; }
+  constexpr size_t group_bytes() const { return 2 * size_t(data() + scale_bytes); }
+  constexpr size_t super_pair() const { return 2 * size_t(super_bytes); }
+  // Where things lie within a panel; `half` is 0 for its left and 1 for its right columns.
+  constexpr size_t block_at(int g, int half) const {
+    return size_t(g) * group_bytes() + size_t(g / 8 + 1) * super_pair() + size_t(half * data());
+  }
+  constexpr size_t scale_at(int g, int half) const {
+    return block_at(g, 0) + size_t(2 * data() + half * scale_bytes);
+  }
+  constexpr size_t super_at(int g, int half) const {
+    return size_t(g / 8) * (8 * group_bytes() + super_pair()) + size_t(half * super_bytes);
+  }
   constexpr bool quantized() const { return scheme != Scheme::None; }
 };
 
@@ -58,7 +73,7 @@ constexpr Layout layout_of(Format format) {
 }
 
 // Bytes of one k of a panel of a float format.
-constexpr int float_bytes(Format format) { return format == Format::F32 ? 64 : 32; }
+constexpr int float_bytes(Format format) { return kPanel * (format == Format::F32 ? 4 : 2); }
 
 // A packed matrix: `rows` outputs, `columns` inputs.
 struct Weight {
@@ -68,19 +83,18 @@ struct Weight {
   const uint8_t* data = nullptr;
 
   int groups() const { return (columns + kGroup - 1) / kGroup; }
-  int panels() const { return (rows + kLanes - 1) / kLanes; }
-  size_t scales_at() const { return size_t(groups()) * layout_of(format).data(); }
-  size_t supers_at() const {
-    return scales_at() + round_up(size_t(groups()) * layout_of(format).scale_bytes, 64);
-  }
+  int panels() const { return (rows + kPanel - 1) / kPanel; }
   size_t columns_at() const {
-    return supers_at() + round_up(size_t((groups() + 7) / 8) * layout_of(format).super_bytes, 64);
+    const Layout layout = layout_of(format);
+    return size_t(groups()) * layout.group_bytes() +
+           size_t((groups() + 7) / 8) * layout.super_pair();
   }
   size_t panel_bytes() const {
-    if (!layout_of(format).quantized()) return size_t(columns) * float_bytes(format);
-    return columns_at() + (format == Format::I8 ? 64 : 0);
+    if (!layout_of(format).quantized())
+      return round_up(size_t(columns) * float_bytes(format), 64);
+    return columns_at() + (format == Format::I8 ? 4 * kPanel : 0);
   }
-  const uint8_t* panel(int index) const { return data + index * panel_bytes(); }
+  const uint8_t* panel(int index) const { return data + size_t(index) * panel_bytes(); }
 };
 
 // One row of quantised activations: int8 values, then for every group of 32 a scale, the scale times

@@ -83,19 +83,16 @@ void put_group(uint8_t* block, int column, const uint32_t* quads) {
     for (int j = 0; j < 8; ++j) store32(at + 64 * j, quads[j]);
 }
 
-// Where one column's group g is written.
+// Where one column's group g is written: `column` counts within its half of the panel.
 struct Target {
   uint8_t* panel;
   const Weight& weight;
+  int half;
   int column;
 
-  uint8_t* block(int g) const { return panel + size_t(g) * layout_of(weight.format).data(); }
-  uint8_t* scale(int g) const {
-    return panel + weight.scales_at() + size_t(g) * layout_of(weight.format).scale_bytes;
-  }
-  uint8_t* super(int g) const {
-    return panel + weight.supers_at() + size_t(g / 8) * layout_of(weight.format).super_bytes;
-  }
+  uint8_t* block(int g) const { return panel + layout_of(weight.format).block_at(g, half); }
+  uint8_t* scale(int g) const { return panel + layout_of(weight.format).scale_at(g, half); }
+  uint8_t* super(int g) const { return panel + layout_of(weight.format).super_at(g, half); }
 };
 
 void split_nibbles(const uint8_t* source, uint32_t* quads) {
@@ -233,7 +230,7 @@ void pack_i8(const Target& to, Format source_format, const uint8_t* row) {
   for (int k = 0; k < columns; ++k)
     most = std::max(most, std::fabs(load_float(source_format, row + size_t(k) * bytes)));
   const float scale = most / 127.0f;
-  std::memcpy(to.panel + to.weight.columns_at() + 4 * to.column, &scale, 4);
+  std::memcpy(to.panel + to.weight.columns_at() + 4 * (kLanes * to.half + to.column), &scale, 4);
   for (int g = 0; g < to.weight.groups(); ++g) {
     uint8_t values[kGroup];
     for (int i = 0; i < kGroup; ++i) {
@@ -251,7 +248,7 @@ void pack_i8(const Target& to, Format source_format, const uint8_t* row) {
 void pack_float(const Target& to, const uint8_t* row) {
   const int bytes = block_of(to.weight.format).bytes;
   for (int k = 0; k < to.weight.columns; ++k)
-    std::memcpy(to.panel + (size_t(k) * kLanes + to.column) * bytes, row + size_t(k) * bytes, bytes);
+    std::memcpy(to.panel + (size_t(k) * kPanel + kLanes * to.half + to.column) * bytes, row + size_t(k) * bytes, bytes);
 }
 
 void pack_block(const Target& to, int g, const uint8_t* source) {
@@ -291,12 +288,13 @@ struct Affine {
   float minimum;  // added after the scale; offsets are part of it
 };
 
-// Scale and minimum of half `half` of group g of one column.
+// Scale and minimum of part `part` (16 inputs) of group g of one column of a panel.
 template <Format F>
-Affine group_scale(const Weight& weight, const uint8_t* panel, int column, int g, int half) {
+Affine group_scale(const Weight& weight, const uint8_t* panel, int panel_column, int g, int part) {
   constexpr Layout L = layout_of(F);
-  const uint8_t* scales = panel + weight.scales_at() + size_t(g) * L.scale_bytes;
-  const uint8_t* supers = panel + weight.supers_at() + size_t(g / 8) * L.super_bytes;
+  const int column = panel_column % kLanes;
+  const uint8_t* scales = panel + L.scale_at(g, panel_column / kLanes);
+  const uint8_t* supers = panel + L.super_at(g, panel_column / kLanes);
   const auto half_at = [&](const uint8_t* p) { return half_to_float(load16(p + 2 * column)); };
   if constexpr (L.scheme == Scheme::Affine) return {half_at(scales), half_at(scales + 32)};
   if constexpr (L.scheme == Scheme::Offset) {
@@ -306,28 +304,28 @@ Affine group_scale(const Weight& weight, const uint8_t* panel, int column, int g
   if constexpr (L.scheme == Scheme::Super32)
     return {half_at(supers) * scales[column], -(half_at(supers + 32) * scales[16 + column])};
   if constexpr (L.scheme == Scheme::Super16) {
-    const float d = half_at(supers) * static_cast<int8_t>(scales[16 * half + column]);
+    const float d = half_at(supers) * static_cast<int8_t>(scales[16 * part + column]);
     return {d, -d * L.offset};
   }
   if constexpr (L.scheme == Scheme::Super16A) {
-    const uint8_t byte = scales[16 * half + column];
+    const uint8_t byte = scales[16 * part + column];
     return {half_at(supers) * (byte & 15), -(half_at(supers + 32) * (byte >> 4))};
   }
   float d;
-  std::memcpy(&d, panel + weight.columns_at() + 4 * column, 4);
+  std::memcpy(&d, panel + weight.columns_at() + 4 * panel_column, 4);
   return {d, -d * L.offset};
 }
 
 template <Format F>
 void unpack_quantized(const Weight& weight, const uint8_t* panel, int column, float* out) {
   for (int g = 0; g < weight.groups(); ++g) {
-    const uint8_t* block = panel + size_t(g) * layout_of(F).data();
-    for (int half = 0; half < 2; ++half) {
-      const Affine s = group_scale<F>(weight, panel, column, g, half);
-      const int first = kGroup * g + 16 * half;
+    const uint8_t* block = panel + layout_of(F).block_at(g, column / kLanes);
+    for (int part = 0; part < 2; ++part) {
+      const Affine s = group_scale<F>(weight, panel, column, g, part);
+      const int first = kGroup * g + 16 * part;
       for (int i = 0; i < 16 && first + i < weight.columns; ++i)
         out[first + i] =
-            std::fma(s.scale, float(packed_bits<F>(block, column, 16 * half + i)), s.minimum);
+            std::fma(s.scale, float(packed_bits<F>(block, column % kLanes, 16 * part + i)), s.minimum);
     }
   }
 }
@@ -344,31 +342,32 @@ bool fills_blocks(Format format, int columns) { return columns % block_of(format
 void pack_panel(const Weight& to, Format source_format, const uint8_t* source, int index,
                 uint8_t* panel) {
   const size_t row_bytes = file_row_bytes(source_format, to.columns);
-  const int first = kLanes * index;
-  const int valid = std::min(kLanes, to.rows - first);
-  if (valid < kLanes) std::memset(panel, 0, to.panel_bytes());
+  const int first = kPanel * index;
+  const int valid = std::min(kPanel, to.rows - first);
+  if (valid < kPanel) std::memset(panel, 0, to.panel_bytes());
   const bool by_block = layout_of(to.format).quantized() && to.format != Format::I8;
   if (by_block) {
     const Block block = block_of(to.format);
     const int step = block.elements / kGroup;
     for (int g = 0; g < to.groups(); g += step)
       for (int column = 0; column < valid; ++column)
-        pack_block({panel, to, column}, g,
-                   source + (first + column) * row_bytes + size_t(g / step) * block.bytes);
+        pack_block({panel, to, column / kLanes, column % kLanes}, g,
+                   source + size_t(first + column) * row_bytes + size_t(g / step) * block.bytes);
     return;
   }
   for (int column = 0; column < valid; ++column) {
-    const uint8_t* row = source + (first + column) * row_bytes;
+    const Target target{panel, to, column / kLanes, column % kLanes};
+    const uint8_t* row = source + size_t(first + column) * row_bytes;
     if (to.format == Format::I8)
-      pack_i8({panel, to, column}, source_format, row);
+      pack_i8(target, source_format, row);
     else
-      pack_float({panel, to, column}, row);
+      pack_float(target, row);
   }
 }
 
 void unpack_row(const Weight& weight, int row, float* out) {
-  const uint8_t* panel = weight.panel(row / kLanes);
-  const int column = row % kLanes;
+  const uint8_t* panel = weight.panel(row / kPanel);
+  const int column = row % kPanel;
   switch (weight.format) {
     case Format::Q4_0: return unpack_quantized<Format::Q4_0>(weight, panel, column, out);
     case Format::Q4_1: return unpack_quantized<Format::Q4_1>(weight, panel, column, out);
@@ -384,7 +383,7 @@ void unpack_row(const Weight& weight, int row, float* out) {
     default: {
       const int bytes = block_of(weight.format).bytes;
       for (int k = 0; k < weight.columns; ++k)
-        out[k] = load_float(weight.format, panel + (size_t(k) * kLanes + column) * bytes);
+        out[k] = load_float(weight.format, panel + (size_t(k) * kPanel + column) * bytes);
     }
   }
 }

@@ -82,7 +82,8 @@ enum class Role : uint8_t {
 
 inline constexpr int kPageTokens = 32;  // tokens in one KV page
 inline constexpr int kGroup = 32;       // columns of an activation row that share one scale
-inline constexpr int kLanes = 16;       // output columns of one weight panel
+inline constexpr int kLanes = 16;       // lanes of a vector
+inline constexpr int kPanel = 32;       // output columns of one weight panel
 
 struct Operand {
   int buffer;

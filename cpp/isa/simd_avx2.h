@@ -167,3 +167,5 @@ inline Vi vdot(Vi acc, Vb weights, Vb activations) {
   }
   return {dot_quads(acc.a, weights.a, activations.a), dot_quads(acc.b, weights.b, activations.b)};
 }
+
+inline void vprefetch(const void* p) { __builtin_prefetch(p); }

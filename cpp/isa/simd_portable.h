@@ -1,140 +1,201 @@
-// Vectors of sixteen lanes in plain C++, for processors without a tier of their own; compilers turn
-// the loops into what vectors they have. Same names as simd_avx512.h.
+// Vectors of sixteen lanes for processors without a tier of their own: four vectors of sixteen bytes
+// in the vector extensions of GCC and Clang, which every 64-bit processor has registers for. Lanes
+// are little-endian. Same names as simd_avx512.h.
+
+using F4 = float __attribute__((vector_size(16)));
+using I4 = int32_t __attribute__((vector_size(16)));
+using U4 = uint32_t __attribute__((vector_size(16)));
+using H8 = int16_t __attribute__((vector_size(16)));
+using U8 = uint16_t __attribute__((vector_size(16)));
 
 struct Vf {
-  float v[16];
+  F4 v[4];
 };
 struct Vi {
-  int32_t v[16];
+  I4 v[4];
 };
-struct Vb {
-  uint8_t v[64];
-};
+using Vb = Vi;
 
 inline constexpr int kTileRows = 1;
-inline constexpr int kFloatRows = 2;
+inline constexpr int kFloatRows = 1;
 inline constexpr int kAttendRows = 1;
 
-// A vector whose lane i is lane(i).
-template <class V = Vf, class Lane>
-[[gnu::always_inline]] inline V lanes(Lane lane) {
-  V out;
-  for (int i = 0; i < 16; ++i) out.v[i] = lane(i);
-  return out;
+// A vector whose quarter i is quarter(i).
+template <class V = Vf, class Quarter>
+[[gnu::always_inline]] inline V quarters(Quarter quarter) {
+  return {{quarter(0), quarter(1), quarter(2), quarter(3)}};
 }
+template <class To>
+[[gnu::always_inline]] inline To load_as(const void* p) {
+  To value;
+  __builtin_memcpy(&value, p, sizeof value);
+  return value;
+}
+inline F4 all_four(float x) { return F4{x, x, x, x}; }
+inline I4 all_four(int32_t x) { return I4{x, x, x, x}; }
+inline F4 to_float(I4 x) { return __builtin_convertvector(x, F4); }
 
-inline Vf vzero() { return lanes([](int) { return 0.0f; }); }
-inline Vf vset(float x) { return lanes([=](int) { return x; }); }
-inline Vf vload(const float* p) { return lanes([=](int i) { return p[i]; }); }
-inline void vstore(float* p, Vf v) { __builtin_memcpy(p, v.v, sizeof v.v); }
+inline Vf vset(float x) {
+  return quarters([=](int) { return all_four(x); });
+}
+inline Vf vzero() { return vset(0.0f); }
+inline Vf vload(const float* p) { return load_as<Vf>(p); }
+inline void vstore(float* p, Vf x) { __builtin_memcpy(p, &x, sizeof x); }
 inline Vf vload_n(const float* p, int n) {
-  return lanes([=](int i) { return i < n ? p[i] : 0.0f; });
+  float lanes[16] = {};
+  __builtin_memcpy(lanes, p, sizeof(float) * static_cast<size_t>(n));
+  return vload(lanes);
 }
-inline void vstore_n(float* p, Vf v, int n) {
-  __builtin_memcpy(p, v.v, sizeof(float) * static_cast<size_t>(n));
+inline void vstore_n(float* p, Vf x, int n) {
+  __builtin_memcpy(p, &x, sizeof(float) * static_cast<size_t>(n));
 }
-inline Vf vadd(Vf a, Vf b) { return lanes([&](int i) { return a.v[i] + b.v[i]; }); }
-inline Vf vsub(Vf a, Vf b) { return lanes([&](int i) { return a.v[i] - b.v[i]; }); }
-inline Vf vmul(Vf a, Vf b) { return lanes([&](int i) { return a.v[i] * b.v[i]; }); }
-inline Vf vdiv(Vf a, Vf b) { return lanes([&](int i) { return a.v[i] / b.v[i]; }); }
-inline Vf vfma(Vf a, Vf b, Vf c) { return lanes([&](int i) { return a.v[i] * b.v[i] + c.v[i]; }); }
-inline Vf vmax(Vf a, Vf b) { return lanes([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
-inline Vf vmin(Vf a, Vf b) { return lanes([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
-inline Vf vabs(Vf a) { return lanes([&](int i) { return std::fabs(a.v[i]); }); }
-inline Vf vround(Vf a) { return lanes([&](int i) { return std::nearbyint(a.v[i]); }); }
+inline Vf vadd(Vf x, Vf y) {
+  return quarters([&](int i) { return x.v[i] + y.v[i]; });
+}
+inline Vf vsub(Vf x, Vf y) {
+  return quarters([&](int i) { return x.v[i] - y.v[i]; });
+}
+inline Vf vmul(Vf x, Vf y) {
+  return quarters([&](int i) { return x.v[i] * y.v[i]; });
+}
+inline Vf vdiv(Vf x, Vf y) {
+  return quarters([&](int i) { return x.v[i] / y.v[i]; });
+}
+inline Vf vfma(Vf x, Vf y, Vf z) {
+  return quarters([&](int i) { return x.v[i] * y.v[i] + z.v[i]; });
+}
+inline F4 larger(F4 x, F4 y) { return x > y ? x : y; }
+inline Vf vmax(Vf x, Vf y) {
+  return quarters([&](int i) { return larger(x.v[i], y.v[i]); });
+}
+inline Vf vmin(Vf x, Vf y) {
+  return quarters([&](int i) { return x.v[i] < y.v[i] ? x.v[i] : y.v[i]; });
+}
+inline F4 magnitude_of(F4 x) { return (F4)((I4)x & 0x7fffffff); }
+inline Vf vabs(Vf x) {
+  return quarters([&](int i) { return magnitude_of(x.v[i]); });
+}
+// To the nearest whole number, ties to even: beside 1.5 · 2²³ a float has no fraction.
+inline F4 round_quarter(F4 x) {
+  const F4 large = all_four(12582912.0f);
+  return magnitude_of(x) < all_four(4194304.0f) ? (x + large) - large : x;
+}
+inline Vf vround(Vf x) {
+  return quarters([&](int i) { return round_quarter(x.v[i]); });
+}
 // Halves are added to halves, as the other tiers do.
-inline float vsum(Vf a) {
-  for (int width = 8; width > 0; width /= 2)
-    for (int i = 0; i < width; ++i) a.v[i] += a.v[i + width];
-  return a.v[0];
+inline float vsum(Vf x) {
+  const F4 four = (x.v[0] + x.v[2]) + (x.v[1] + x.v[3]);
+  return (four[0] + four[2]) + (four[1] + four[3]);
 }
-inline float vmost(Vf a) {
-  float most = a.v[0];
-  for (float lane : a.v) most = lane > most ? lane : most;
-  return most;
+inline float vmost(Vf x) {
+  const F4 four = larger(larger(x.v[0], x.v[2]), larger(x.v[1], x.v[3]));
+  const float even = four[0] > four[2] ? four[0] : four[2];
+  const float odd = four[1] > four[3] ? four[1] : four[3];
+  return even > odd ? even : odd;
 }
 inline Vf vbelow(Vf x, Vf limit, Vf yes, Vf no) {
-  return lanes([&](int i) { return x.v[i] < limit.v[i] ? yes.v[i] : no.v[i]; });
+  return quarters([&](int i) { return x.v[i] < limit.v[i] ? yes.v[i] : no.v[i]; });
 }
-inline Vf vscale2(Vf a, Vf n) {
-  return lanes([&](int i) {
-    const int32_t power = (static_cast<int32_t>(n.v[i]) + 127) << 23;
-    return a.v[i] * std::bit_cast<float>(power);
+inline Vf vscale2(Vf x, Vf n) {
+  return quarters([&](int i) {
+    return x.v[i] * (F4)((__builtin_convertvector(n.v[i], I4) + 127) << 23);
   });
 }
 
+// 16-bit floats whose bits are in 32-bit lanes. The multiplication moves the exponent to where f32
+// has it, for subnormal numbers too; infinities and NaNs get theirs set.
+inline F4 widen_half(I4 bits) {
+  const I4 magnitude = (bits & 0x7fff) << 13;
+  const I4 moved = (I4)((F4)magnitude * all_four(0x1p112f));
+  const I4 infinite = (I4)(magnitude > all_four(0x0f7fffff)) & 0x7f800000;
+  return (F4)(moved | infinite | ((bits & 0x8000) << 16));
+}
+template <class T>
+[[gnu::always_inline]] inline I4 widen(const T* p) {
+  return I4{p[0], p[1], p[2], p[3]};
+}
 inline Vf vload_half(const uint16_t* p) {
-  return lanes([=](int i) { return half_to_float(p[i]); });
+  return quarters([=](int i) { return widen_half(widen(p + 4 * i)); });
 }
 inline Vf vload_bfloat(const uint16_t* p) {
-  return lanes([=](int i) { return bfloat_to_float(p[i]); });
+  return quarters([=](int i) { return (F4)((U4)widen(p + 4 * i) << 16); });
 }
-inline void vstore_half(uint16_t* p, Vf v) {
-  for (int i = 0; i < 16; ++i) p[i] = float_to_half(v.v[i]);
+inline void vstore_half(uint16_t* p, Vf x) {
+  float lanes[16];
+  vstore(lanes, x);
+  for (int i = 0; i < 16; ++i) p[i] = float_to_half(lanes[i]);
 }
 inline Vf vload_i8(const int8_t* p) {
-  return lanes([=](int i) { return static_cast<float>(p[i]); });
+  return quarters([=](int i) { return to_float(widen(p + 4 * i)); });
 }
 inline Vf vload_u8(const uint8_t* p) {
-  return lanes([=](int i) { return static_cast<float>(p[i]); });
+  return quarters([=](int i) { return to_float(widen(p + 4 * i)); });
 }
 
-inline Vi vizero() { return lanes<Vi>([](int) { return 0; }); }
-inline Vi viset(int32_t x) { return lanes<Vi>([=](int) { return x; }); }
-inline Vi viadd(Vi a, Vi b) { return lanes<Vi>([&](int i) { return a.v[i] + b.v[i]; }); }
-inline Vf vfloat(Vi a) { return lanes([&](int i) { return static_cast<float>(a.v[i]); }); }
-inline Vi vround_int(Vf a) {
-  return lanes<Vi>([&](int i) { return static_cast<int32_t>(std::nearbyint(a.v[i])); });
+inline Vi viset(int32_t x) {
+  return quarters<Vi>([=](int) { return all_four(x); });
 }
-inline int32_t visum(Vi a) {
-  int32_t sum = 0;
-  for (int32_t lane : a.v) sum += lane;
-  return sum;
+inline Vi vizero() { return viset(0); }
+inline Vi viadd(Vi x, Vi y) {
+  return quarters<Vi>([&](int i) { return x.v[i] + y.v[i]; });
 }
-inline void vstore_bytes(int8_t* p, Vi a) {
-  for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(a.v[i]);
+inline Vf vfloat(Vi x) {
+  return quarters([&](int i) { return to_float(x.v[i]); });
 }
-inline int32_t low_half(int32_t x) { return static_cast<int16_t>(x); }
-inline int32_t high_half(int32_t x) { return x >> 16; }
-inline Vi vipairs(Vi a, Vi b) {
-  return lanes<Vi>([&](int i) {
-    return low_half(a.v[i]) * low_half(b.v[i]) + high_half(a.v[i]) * high_half(b.v[i]);
+inline Vi vround_int(Vf x) {
+  return quarters<Vi>([&](int i) { return __builtin_convertvector(round_quarter(x.v[i]), I4); });
+}
+inline int32_t visum(Vi x) {
+  const I4 four = (x.v[0] + x.v[2]) + (x.v[1] + x.v[3]);
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+inline void vstore_bytes(int8_t* p, Vi x) {
+  int32_t lanes[16];
+  __builtin_memcpy(lanes, &x, sizeof x);
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(lanes[i]);
+}
+inline I4 low_half(I4 x) { return (x << 16) >> 16; }
+inline I4 high_half(I4 x) { return x >> 16; }
+inline Vi vipairs(Vi x, Vi y) {
+  return quarters<Vi>([&](int i) {
+    return low_half(x.v[i]) * low_half(y.v[i]) + high_half(x.v[i]) * high_half(y.v[i]);
   });
 }
 template <int I>
-inline Vi vibyte(Vb a) {
-  return lanes<Vi>([&](int i) { return static_cast<int32_t>(a.v[4 * i + I]); });
+inline Vi vibyte(Vb x) {
+  return quarters<Vi>([&](int i) { return (x.v[i] >> (8 * I)) & 255; });
 }
 
-// A vector of bytes whose byte i is byte(i).
-template <class Byte>
-[[gnu::always_inline]] inline Vb bytes(Byte byte) {
-  Vb out;
-  for (int i = 0; i < 64; ++i) out.v[i] = static_cast<uint8_t>(byte(i));
-  return out;
+inline Vb vbload(const uint8_t* p) { return load_as<Vb>(p); }
+inline void vbstore(uint8_t* p, Vb x) { __builtin_memcpy(p, &x, sizeof x); }
+inline Vb vband(Vb x, uint8_t mask) {
+  const auto word = static_cast<int32_t>(0x01010101u * mask);
+  return quarters<Vb>([&](int i) { return x.v[i] & word; });
 }
+inline Vb vbor(Vb x, Vb y) {
+  return quarters<Vb>([&](int i) { return x.v[i] | y.v[i]; });
+}
+template <int N>
+inline Vb vbright(Vb x) {
+  return quarters<Vb>([&](int i) { return (I4)((U8)x.v[i] >> N); });
+}
+template <int N>
+inline Vb vbleft(Vb x) {
+  return quarters<Vb>([&](int i) { return (I4)((U8)x.v[i] << N); });
+}
+inline Vb vbfour(const int8_t* p) { return viset(load_as<int32_t>(p)); }
 
-inline Vb vbload(const uint8_t* p) { return bytes([=](int i) { return p[i]; }); }
-inline void vbstore(uint8_t* p, Vb v) { __builtin_memcpy(p, v.v, sizeof v.v); }
-inline Vb vband(Vb a, uint8_t mask) { return bytes([&](int i) { return a.v[i] & mask; }); }
-inline Vb vbor(Vb a, Vb b) { return bytes([&](int i) { return a.v[i] | b.v[i]; }); }
-template <int N>
-inline Vb vbright(Vb a) {
-  return bytes([&](int i) { return a.v[i] >> N; });
-}
-template <int N>
-inline Vb vbleft(Vb a) {
-  return bytes([&](int i) { return a.v[i] << N; });
-}
-inline Vb vbfour(const int8_t* p) {
-  return bytes([=](int i) { return static_cast<uint8_t>(p[i % 4]); });
+// A product of an unsigned and a signed byte fits 16 bits; sums of two need not.
+inline I4 dot_quarter(I4 sum, I4 weights, I4 activations) {
+  const I4 even = (I4)((H8)((U8)weights & 255) * (((H8)activations << 8) >> 8));
+  const I4 odd = (I4)((H8)((U8)weights >> 8) * ((H8)activations >> 8));
+  return sum + ((low_half(even) + high_half(even)) + (low_half(odd) + high_half(odd)));
 }
 template <bool Wide>
-inline Vi vdot(Vi acc, Vb weights, Vb activations) {
-  return lanes<Vi>([&](int i) {
-    int32_t sum = acc.v[i];
-    for (int k = 4 * i; k < 4 * i + 4; ++k)
-      sum += weights.v[k] * static_cast<int8_t>(activations.v[k]);
-    return sum;
-  });
+inline Vi vdot(Vi sum, Vb weights, Vb activations) {
+  return quarters<Vi>(
+      [&](int i) { return dot_quarter(sum.v[i], weights.v[i], activations.v[i]); });
 }
+
+inline void vprefetch(const void* p) { __builtin_prefetch(p); }

@@ -24,23 +24,29 @@ struct ChunkSource {
   const float* key_scales[kChunkPages];  // null but for I8
   const float* value_scales[kChunkPages];
   size_t value_stride;  // elements
+  size_t key_bytes;     // of a page
+  size_t value_bytes;
 };
+
+inline void prefetch_bytes(const uint8_t* from, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += 64) vprefetch(from + at);
+}
 
 // R queries x the 32 keys of a page; scores are kChunk floats apart.
 template <int R, KvFormat E>
 void score_tile(const float* q, int columns, const uint8_t* keys, float* scores) {
   Vf sums[R][2];
-  unroll<2 * R>([&](auto i) { sums[i / 2][i % 2] = vzero(); });
+  unroll<2 * R>([&](auto i) INLINE { sums[i / 2][i % 2] = vzero(); });
   for (int d = 0; d < columns; ++d) {
     const Vf k0 = load_kv<E>(keys, size_t(d) * kPageTokens);
     const Vf k1 = load_kv<E>(keys, size_t(d) * kPageTokens + 16);
-    unroll<R>([&](auto r) {
+    unroll<R>([&](auto r) INLINE {
       const Vf value = vset(q[r * columns + d]);
       sums[r][0] = vfma(value, k0, sums[r][0]);
       sums[r][1] = vfma(value, k1, sums[r][1]);
     });
   }
-  unroll<2 * R>([&](auto i) { vstore(scores + kChunk * (i / 2) + 16 * (i % 2), sums[i / 2][i % 2]); });
+  unroll<2 * R>([&](auto i) INLINE { vstore(scores + kChunk * (i / 2) + 16 * (i % 2), sums[i / 2][i % 2]); });
 }
 
 // R rows of weights x keys first … last − 1, into N · 16 columns of out from column `column` on.
@@ -48,21 +54,21 @@ template <int R, int N, KvFormat E>
 void value_tile(const float* weights, const ChunkSource& source, int first, int last, int column,
                 float* out, int out_stride) {
   Vf sums[R][N];
-  unroll<R * N>([&](auto i) { sums[i / N][i % N] = vzero(); });
+  unroll<R * N>([&](auto i) INLINE { sums[i / N][i % N] = vzero(); });
   for (int key = first; key < last;) {
     const uint8_t* page = source.values[key / kPageTokens];
     const int stop = std::min(last, (key / kPageTokens + 1) * kPageTokens);
     for (; key < stop; ++key) {
       const size_t at = size_t(key % kPageTokens) * source.value_stride + size_t(column);
       Vf values[N];
-      unroll<N>([&](auto n) { values[n] = load_kv<E>(page, at + 16 * n); });
-      unroll<R>([&](auto r) {
+      unroll<N>([&](auto n) INLINE { values[n] = load_kv<E>(page, at + 16 * n); });
+      unroll<R>([&](auto r) INLINE {
         const Vf weight = vset(weights[r * kChunk + key]);
-        unroll<N>([&](auto n) { sums[r][n] = vfma(weight, values[n], sums[r][n]); });
+        unroll<N>([&](auto n) INLINE { sums[r][n] = vfma(weight, values[n], sums[r][n]); });
       });
     }
   }
-  unroll<R * N>([&](auto i) {
+  unroll<R * N>([&](auto i) INLINE {
     vstore(out + (i / N) * out_stride + column + 16 * (i % N), sums[i / N][i % N]);
   });
 }
@@ -136,12 +142,19 @@ void attend_chunk(const QueryBlock& block, const ChunkSource& source, int start,
   for (int r = 0; r < block.rows; ++r) reach = std::max(reach, block.last[r] - start);
   reach = std::min(reach, kChunk);
   const int pages = (reach + kPageTokens - 1) / kPageTokens;
-  for (int page = 0; page < pages; ++page)
+  const bool few = block.rows <= 2 * kAttendRows;  // bound by memory: ask for pages ahead
+  if (few) prefetch_bytes(source.keys[0], source.key_bytes);
+  for (int page = 0; page < pages; ++page) {
+    if (few) {
+      if (page + 1 < pages) prefetch_bytes(source.keys[page + 1], source.key_bytes);
+      prefetch_bytes(source.values[page], source.value_bytes);
+    }
     for (int r = 0; r < block.rows; r += kAttendRows) {
       const int n = std::min(kAttendRows, block.rows - r);
       kTiles.score[size_t(n - 1)](block.q + r * block.columns, block.columns, source.keys[page],
                                   scores + r * kChunk + page * kPageTokens);
     }
+  }
   int tile_low[kQueryRows];
   int tile_high[kQueryRows];
   for (int r = 0; r < block.rows; ++r) {
@@ -336,6 +349,8 @@ inline ChunkSource paged_chunk(const Cache& cache, const int32_t* pages, int hea
                                int stop) {
   ChunkSource source{};
   source.value_stride = size_t(cache.value_stride());
+  source.key_bytes = cache.keys_bytes();
+  source.value_bytes = cache.values_bytes();
   for (int p = 0; p < kChunkPages && start + p * kPageTokens < stop; ++p) {
     const int page = pages[start / kPageTokens + p];
     source.keys[p] = cache.keys(page, head);

@@ -51,7 +51,7 @@ inline void finish_rows(const Finish& f, int first_row, int rows, const float* c
 
 // Where a lane keeps what it works on; laid out once over its scratch memory.
 struct MatmulScratch {
-  uint8_t* bytes;  // unpacked panel pair: kBlockGroups KiB, or kFloatBlock x 32 floats
+  uint8_t* bytes;  // unpacked panel: kBlockGroups KiB, or kFloatBlock x 32 floats
   float* d;
   float* m;
   float* c;     // kBlockRows x 32
@@ -65,14 +65,14 @@ struct MatmulScratch {
         gate(c + 32 * kBlockRows) {}
 };
 
-// The panel pair `pair` of `weight` times rows first_row … ; calls done(row, rows, tile) for every
+// Panel `panel` of `weight` times rows first_row … ; calls done(row, rows, tile) for every
 // finished tile, whose rows are 32 floats apart. With `keep` the whole block stays in c.
 template <class Done>
-void product_i8(const Weight& weight, int pair, const QuantizedRows& x, int first_row, int rows,
+void product_i8(const Weight& weight, int panel, const QuantizedRows& x, int first_row, int rows,
                 const MatmulScratch& s, float* c, bool keep, Done done) {
   const ProductI8& product = product_i8_of(weight.format);
   if (rows <= kFewRows) {
-    product.few[size_t(rows - 1)](weight, pair, x, first_row, c);
+    product.few[size_t(rows - 1)](weight, panel, x, first_row, c);
     done(first_row, rows, c);
     return;
   }
@@ -81,7 +81,7 @@ void product_i8(const Weight& weight, int pair, const QuantizedRows& x, int firs
   keep = keep || groups > kBlockGroups;
   for (int g = 0; g < groups; g += kBlockGroups) {
     const int count = groups - g < kBlockGroups ? groups - g : kBlockGroups;
-    product.expand(weight, pair, g, count, expanded);
+    product.expand(weight, panel, g, count, expanded);
     for (int row = 0; row < rows; row += kTileRows) {
       const int n = rows - row < kTileRows ? rows - row : kTileRows;
       float* at = c + (keep ? 32 * row : 0);
@@ -91,42 +91,23 @@ void product_i8(const Weight& weight, int pair, const QuantizedRows& x, int firs
   }
 }
 
-inline LanePair lane_pair(const Weight& weight, int pair, int k) {
-  const int last = weight.panels() - 1;
-  const int second = 2 * pair + 1 <= last ? 2 * pair + 1 : last;
-  const size_t step = size_t(float_bytes(weight.format));
-  return {weight.panel(2 * pair) + size_t(k) * step, weight.panel(second) + size_t(k) * step, step};
-}
-
 // The same for f32 activations.
 template <class Done>
-void product_f32(const Weight& weight, int pair, const FloatRows& x, int first_row, int rows,
+void product_f32(const Weight& weight, int panel, const FloatRows& x, int first_row, int rows,
                  const MatmulScratch& s, float* c, bool keep, Done done) {
-  const bool quantized = layout_of(weight.format).quantized();
-  const bool widen = weight.format != Format::F32 && rows > kFloatRows;
-  const auto& tiles =
-      float_tiles_of(quantized || widen ? Format::F32 : weight.format);
-  const int last = weight.panels() - 1;
-  float* wide = reinterpret_cast<float*>(s.bytes);
+  const bool direct = weight.format == Format::F32 ||
+                      (!layout_of(weight.format).quantized() && rows <= kFloatRows);
+  const auto& tiles = float_tiles_of(direct ? weight.format : Format::F32);
+  const size_t step = size_t(float_bytes(weight.format));
   keep = keep || weight.columns > kFloatBlock;
   for (int k = 0; k < weight.columns; k += kFloatBlock) {
     const int count = weight.columns - k < kFloatBlock ? weight.columns - k : kFloatBlock;
-    LanePair lanes = lane_pair(weight, pair, k);
-    if (quantized || widen) {
-      for (int p = 0; p < 2; ++p) {
-        const int panel = 2 * pair + p <= last ? 2 * pair + p : last;
-        if (quantized)
-          expand_floats_of(weight.format)(weight, panel, k / kGroup,
-                                          (count + kGroup - 1) / kGroup, wide + 16 * p);
-        else
-          widen_lanes(weight, panel, k, count, wide + 16 * p);
-      }
-      lanes = {s.bytes, s.bytes + 64, 128};
-    }
+    if (!direct) to_floats(weight, panel, k, count, reinterpret_cast<float*>(s.bytes));
+    const uint8_t* w = direct ? weight.panel(panel) + size_t(k) * step : s.bytes;
     for (int row = 0; row < rows; row += kFloatRows) {
       const int n = rows - row < kFloatRows ? rows - row : kFloatRows;
       float* at = c + (keep ? 32 * row : 0);
-      tiles[size_t(n - 1)](lanes, x.row(first_row + row) + k, x.stride, count, at, k == 0);
+      tiles[size_t(n - 1)](w, x.row(first_row + row) + k, x.stride, count, at, k == 0);
       if (k + count == weight.columns) done(first_row + row, n, at);
     }
   }
@@ -134,24 +115,19 @@ void product_f32(const Weight& weight, int pair, const FloatRows& x, int first_r
 
 // Picks the product by the activations' element type.
 template <class Done>
-void product(const Frame& frame, const Operand& x, const Weight& weight, int pair, int first_row,
+void product(const Frame& frame, const Operand& x, const Weight& weight, int panel, int first_row,
              int rows, const MatmulScratch& s, float* c, bool keep, Done done) {
   if (frame.quantized(x))
-    product_i8(weight, pair, frame.quantized_rows(x), first_row, rows, s, c, keep, done);
+    product_i8(weight, panel, frame.quantized_rows(x), first_row, rows, s, c, keep, done);
   else
-    product_f32(weight, pair, frame.floats(x), first_row, rows, s, c, keep, done);
+    product_f32(weight, panel, frame.floats(x), first_row, rows, s, c, keep, done);
 }
 
 // I8 weights times int8 activations leave the column scale to the end.
 inline const float* column_scales(const Frame& frame, const Operand& x, const Weight& weight,
-                                  int pair, float* room) {
+                                  int panel) {
   if (weight.format != Format::I8 || !frame.quantized(x)) return nullptr;
-  const int last = weight.panels() - 1;
-  for (int p = 0; p < 2; ++p) {
-    const int panel = 2 * pair + p <= last ? 2 * pair + p : last;
-    __builtin_memcpy(room + 16 * p, weight.panel(panel) + weight.columns_at(), 64);
-  }
-  return room;
+  return reinterpret_cast<const float*>(weight.panel(panel) + weight.columns_at());
 }
 
 inline void set_output(const Frame& frame, const Instruction& instruction, Finish& finish) {
@@ -164,33 +140,33 @@ inline void set_output(const Frame& frame, const Instruction& instruction, Finis
     finish.residual = frame.floats(instruction.one(Role::Residual));
 }
 
-// Claims pieces of blocks of rows x panel pairs and calls piece(pair, first_row, rows).
+// Claims pieces of blocks of rows x panels and calls piece(panel, first_row, rows).
 template <class Piece>
-void over_pieces(const Lane& lane, int rows, int pairs, Piece piece) {
+void over_pieces(const Lane& lane, int rows, int panels, Piece piece) {
   const int blocks = (rows + kBlockRows - 1) / kBlockRows;
-  const int total = blocks * pairs;
+  const int total = blocks * panels;
   const int least = rows <= kFewRows ? 2 : 1;
   for (int begin, end; lane.claim(total, lane.piece(total, least), begin, end);)
     for (int unit = begin; unit < end; ++unit) {
-      const int first_row = unit / pairs * kBlockRows;
-      piece(unit % pairs, first_row, rows - first_row < kBlockRows ? rows - first_row : kBlockRows);
+      const int first_row = unit / panels * kBlockRows;
+      piece(unit % panels, first_row, rows - first_row < kBlockRows ? rows - first_row : kBlockRows);
     }
 }
 
-// Which of the weights laid side by side a panel pair belongs to.
+// Which of the weights laid side by side a panel belongs to.
 struct Segment {
   int index;
-  int pair;
+  int panel;
   int first_column;
 };
 
-inline Segment find_segment(const Frame& frame, const std::vector<Operand>& weights, int pair) {
-  Segment at{0, pair, 0};
+inline Segment find_segment(const Frame& frame, const std::vector<Operand>& weights, int panel) {
+  Segment at{0, panel, 0};
   for (const Operand& operand : weights) {
     const Weight& weight = frame.weight(operand);
-    const int pairs = (weight.panels() + 1) / 2;
-    if (at.pair < pairs) break;
-    at.pair -= pairs;
+    const int panels = weight.panels();
+    if (at.panel < panels) break;
+    at.panel -= panels;
     at.first_column += weight.rows;
     ++at.index;
   }
@@ -202,23 +178,22 @@ inline void matmul(const Frame& frame, const Instruction& instruction, const Lan
   const std::vector<Operand>& weights = instruction.all(Role::W);
   const std::vector<Operand>& biases = instruction.all(Role::Bias);
   const MatmulScratch scratch(lane.scratch);
-  int pairs = 0;
-  for (const Operand& operand : weights) pairs += (frame.weight(operand).panels() + 1) / 2;
-  over_pieces(lane, frame.rows(instruction.one(Role::Y)), pairs,
+  int panels = 0;
+  for (const Operand& operand : weights) panels += frame.weight(operand).panels();
+  over_pieces(lane, frame.rows(instruction.one(Role::Y)), panels,
               [&](int unit, int first_row, int rows) {
     const Segment segment = find_segment(frame, weights, unit);
     const Weight& weight = frame.weight(weights[size_t(segment.index)]);
-    float scales[32];
     Finish finish;
-    finish.first_column = segment.first_column + 32 * segment.pair;
-    finish.valid = weight.rows - 32 * segment.pair;
+    finish.first_column = segment.first_column + 32 * segment.panel;
+    finish.valid = weight.rows - 32 * segment.panel;
     if (finish.valid > 32) finish.valid = 32;
-    finish.scales = column_scales(frame, x, weight, segment.pair, scales);
+    finish.scales = column_scales(frame, x, weight, segment.panel);
     if (!biases.empty())
-      finish.bias = frame.vector(biases[size_t(segment.index)]) + 32 * segment.pair;
+      finish.bias = frame.vector(biases[size_t(segment.index)]) + 32 * segment.panel;
     finish.activation = instruction.activation;
     set_output(frame, instruction, finish);
-    product(frame, x, weight, segment.pair, first_row, rows, scratch, scratch.c, false,
+    product(frame, x, weight, segment.panel, first_row, rows, scratch, scratch.c, false,
             [&](int row, int n, const float* c) { finish_rows(finish, row, n, c, nullptr); });
   });
 }
@@ -228,20 +203,18 @@ inline void gated_matmul(const Frame& frame, const Instruction& instruction, con
   const Weight& gate = frame.weight(instruction.one(Role::Gate));
   const Weight& up = frame.weight(instruction.one(Role::Up));
   const MatmulScratch scratch(lane.scratch);
-  over_pieces(lane, frame.rows(instruction.one(Role::Y)), (gate.panels() + 1) / 2,
-              [&](int pair, int first_row, int rows) {
-    float scales[32];
-    float gate_scales[32];
+  over_pieces(lane, frame.rows(instruction.one(Role::Y)), gate.panels(),
+              [&](int panel, int first_row, int rows) {
     Finish finish;
-    finish.first_column = 32 * pair;
-    finish.valid = gate.rows - 32 * pair < 32 ? gate.rows - 32 * pair : 32;
-    finish.scales = column_scales(frame, x, up, pair, scales);
-    finish.gate_scales = column_scales(frame, x, gate, pair, gate_scales);
+    finish.first_column = 32 * panel;
+    finish.valid = gate.rows - 32 * panel < 32 ? gate.rows - 32 * panel : 32;
+    finish.scales = column_scales(frame, x, up, panel);
+    finish.gate_scales = column_scales(frame, x, gate, panel);
     finish.activation = instruction.activation;
     set_output(frame, instruction, finish);
-    product(frame, x, gate, pair, first_row, rows, scratch, scratch.gate, true,
+    product(frame, x, gate, panel, first_row, rows, scratch, scratch.gate, true,
             [](int, int, const float*) {});
-    product(frame, x, up, pair, first_row, rows, scratch, scratch.c, false,
+    product(frame, x, up, panel, first_row, rows, scratch, scratch.c, false,
             [&](int row, int n, const float* c) {
       finish_rows(finish, row, n, c, scratch.gate + 32 * (row - first_row));
     });

@@ -5,13 +5,14 @@
 // the same order, so that the result does not depend on how rows are tiled.
 
 inline constexpr int kFewRows = 4;       // up to here blocks are unpacked in registers
-inline constexpr int kBlockGroups = 24;  // groups of one unpacked panel pair: 24 KiB in L1
-inline constexpr int kBlockRows = 256;   // rows that share an unpacked panel pair
+inline constexpr int kBlockGroups = 24;  // groups of one unpacked panel: 24 KiB in L1
+inline constexpr int kBlockRows = 256;   // rows that share an unpacked panel
+inline constexpr int kPrefetchBytes = 2048;
 
 // 32 columns of `groups` groups, unpacked.
 struct Expanded {
-  uint8_t* bytes;  // [group][8][2 panels][64]
-  float* d;        // [group][halves][32]
+  uint8_t* bytes;  // [group][8][2 halves][64]
+  float* d;        // [group][parts][32]
   float* m;
 };
 
@@ -23,138 +24,136 @@ inline int32_t load_pair(const int16_t* p) {
 
 // Weights of the two half sums of a group that cancel the offset of unsigned weight bits.
 template <Format F>
-inline Vi offset_factors(int half) {
+inline Vi offset_factors(int part) {
   static constexpr Layout L = layout_of(F);
   static constexpr uint32_t factor = static_cast<uint16_t>(-L.offset);
-  if constexpr (has_halves(L.scheme))
-    return viset(static_cast<int32_t>(half == 0 ? factor : factor << 16));
+  if constexpr (has_parts(L.scheme))
+    return viset(static_cast<int32_t>(part == 0 ? factor : factor << 16));
   return viset(static_cast<int32_t>(factor | factor << 16));
 }
 
-// Adds a group's (or half's) integer sum to the f32 sum.
+// Adds a group's (or part's) integer sum to the f32 sum.
 template <Scheme S>
 [[gnu::always_inline]] inline Vf fold(Vf sum, Vi integer, const Scales& scales,
-                                      const QuantizedRow& row, int g, int half) {
+                                      const QuantizedRow& row, int g, int part) {
   const Vf x = vset(row.scales()[g]);
   if constexpr (S == Scheme::Column) return vfma(vfloat(integer), x, sum);
   const Vf added = vfma(vfloat(integer), vmul(scales.d, x), sum);
   if constexpr (S == Scheme::Affine || S == Scheme::Super32)
     return vfma(scales.m, vset(row.scaled_sums()[g]), added);
   if constexpr (S == Scheme::Super16A) {
-    const float half_sum = static_cast<float>(row.half_sums()[2 * g + half]);
+    const float half_sum = static_cast<float>(row.half_sums()[2 * g + part]);
     return vfma(scales.m, vset(row.scales()[g] * half_sum), added);
   }
   return added;
 }
 
-// Rows x 32 columns straight from the packed blocks.
+// Rows x 32 columns straight from the packed blocks. Generation is bound by this walk through
+// memory, so lines are asked for some way ahead, across the ends of panels.
 template <Format F, int R>
-void few_rows(const Weight& weight, int pair, const QuantizedRows& x, int first_row, float* c) {
-  static constexpr Scheme S = layout_of(F).scheme;
-  static constexpr int halves = has_halves(S) ? 2 : 1;
-  const int last = weight.panels() - 1;
-  const PanelReader<F> readers[2] = {
-      PanelReader<F>(weight, 2 * pair),
-      PanelReader<F>(weight, 2 * pair + 1 <= last ? 2 * pair + 1 : last)};
+void few_rows(const Weight& weight, int panel, const QuantizedRows& x, int first_row, float* c) {
+  static constexpr Layout L = layout_of(F);
+  static constexpr int parts = has_parts(L.scheme) ? 2 : 1;
+  const uint8_t* base = weight.panel(panel);
   Vf sums[2][R];
-  unroll<2 * R>([&](auto i) { sums[i / R][i % R] = vzero(); });
+  unroll<2 * R>([&](auto i) INLINE { sums[i / R][i % R] = vzero(); });
   const int groups = weight.groups();
   for (int g = 0; g < groups; ++g) {
-    unroll<2>([&](auto p) {
-      const PanelReader<F>& reader = readers[p];
+    const uint8_t* ahead = base + L.block_at(g, 0) + kPrefetchBytes;
+    unroll<static_cast<int>(L.group_bytes() / 64)>(
+        [&](auto line) INLINE { vprefetch(ahead + 64 * line); });
+    unroll<2>([&](auto half) INLINE {
       Vb bits[8];
-      unpack_block<F>(reader.block(g), bits);
-      unroll<halves>([&](auto half) {
-        const Scales scales = reader.load(g, half);
-        unroll<R>([&](auto r) {
+      unpack_block<F>(base + L.block_at(g, half), bits);
+      unroll<parts>([&](auto part) INLINE {
+        const Scales scales = panel_scales<F>(base, g, half, part);
+        unroll<R>([&](auto r) INLINE {
           const QuantizedRow row = x.row(first_row + r);
           const int8_t* values = row.values() + kGroup * g;
           Vi even = vizero();
-          if constexpr (has_offset(S))
-            even = vipairs(viset(load_pair(row.half_sums() + 2 * g)), offset_factors<F>(half));
+          if constexpr (has_offset(L.scheme))
+            even = vipairs(viset(load_pair(row.half_sums() + 2 * g)), offset_factors<F>(part));
           Vi odd = vizero();
-          unroll<4 / halves>([&](auto i) {
-            constexpr int j = 2 * i + half * (8 / halves);
+          unroll<4 / parts>([&](auto i) INLINE {
+            constexpr int j = 2 * i + part * (8 / parts);
             even = vdot<is_wide(F)>(even, bits[j], vbfour(values + 4 * j));
             odd = vdot<is_wide(F)>(odd, bits[j + 1], vbfour(values + 4 * j + 4));
           });
-          sums[p][r] = fold<S>(sums[p][r], viadd(even, odd), scales, row, g, half);
+          sums[half][r] = fold<L.scheme>(sums[half][r], viadd(even, odd), scales, row, g, part);
         });
       });
     });
   }
-  unroll<R>([&](auto r) {
+  unroll<R>([&](auto r) INLINE {
     vstore(c + 32 * r, sums[0][r]);
     vstore(c + 32 * r + 16, sums[1][r]);
   });
 }
 
 template <Format F>
-void expand(const Weight& weight, int pair, int first_group, int groups, const Expanded& to) {
-  static constexpr Scheme S = layout_of(F).scheme;
-  static constexpr int halves = has_halves(S) ? 2 : 1;
-  const int last = weight.panels() - 1;
-  for (int p = 0; p < 2; ++p) {
-    const PanelReader<F> reader(weight, 2 * pair + p <= last ? 2 * pair + p : last);
-    for (int g = 0; g < groups; ++g) {
+void expand(const Weight& weight, int panel, int first_group, int groups, const Expanded& to) {
+  static constexpr Layout L = layout_of(F);
+  static constexpr int parts = has_parts(L.scheme) ? 2 : 1;
+  const uint8_t* base = weight.panel(panel);
+  for (int g = 0; g < groups; ++g)
+    unroll<2>([&](auto half) INLINE {
       Vb bits[8];
-      unpack_block<F>(reader.block(first_group + g), bits);
-      unroll<8>([&](auto j) { vbstore(to.bytes + 1024 * g + 128 * j + 64 * p, bits[j]); });
-      if constexpr (S != Scheme::Column)
-        for (int half = 0; half < halves; ++half) {
-          const Scales scales = reader.load(first_group + g, half);
-          vstore(to.d + 32 * (g * halves + half) + 16 * p, scales.d);
-          vstore(to.m + 32 * (g * halves + half) + 16 * p, scales.m);
-        }
-    }
-  }
+      unpack_block<F>(base + L.block_at(first_group + g, half), bits);
+      unroll<8>([&](auto j) INLINE { vbstore(to.bytes + 1024 * g + 128 * j + 64 * half, bits[j]); });
+      if constexpr (L.scheme != Scheme::Column)
+        unroll<parts>([&](auto part) INLINE {
+          const Scales scales = panel_scales<F>(base, first_group + g, half, part);
+          vstore(to.d + 32 * (g * parts + part) + 16 * half, scales.d);
+          vstore(to.m + 32 * (g * parts + part) + 16 * half, scales.m);
+        });
+    });
 }
 
-// R rows x 32 columns from an unpacked panel pair; adds to c unless `first`.
+// R rows x 32 columns from an unpacked panel; adds to c unless `first`.
 template <Format F, int R>
 void tile(const Expanded& w, const QuantizedRows& x, int first_row, int first_group, int groups,
           float* c, bool first) {
   static constexpr Scheme S = layout_of(F).scheme;
-  static constexpr int halves = has_halves(S) ? 2 : 1;
+  static constexpr int parts = has_parts(S) ? 2 : 1;
   Vf sums[R][2];
-  unroll<2 * R>([&](auto i) {
+  unroll<2 * R>([&](auto i) INLINE {
     sums[i / 2][i % 2] = first ? vzero() : vload(c + 32 * (i / 2) + 16 * (i % 2));
   });
   for (int g = 0; g < groups; ++g) {
     const int at = first_group + g;
-    unroll<halves>([&](auto half) {
+    unroll<parts>([&](auto part) INLINE {
       Vi integers[R][2];
-      unroll<R>([&](auto r) {
+      unroll<R>([&](auto r) INLINE {
         if constexpr (has_offset(S))
           integers[r][0] = vipairs(viset(load_pair(x.row(first_row + r).half_sums() + 2 * at)),
-                                   offset_factors<F>(half));
+                                   offset_factors<F>(part));
         else
           integers[r][0] = vizero();
         integers[r][1] = integers[r][0];
       });
-      unroll<8 / halves>([&](auto i) {
-        constexpr int j = i + half * (8 / halves);
+      unroll<8 / parts>([&](auto i) INLINE {
+        constexpr int j = i + part * (8 / parts);
         const Vb w0 = vbload(w.bytes + 1024 * g + 128 * j);
         const Vb w1 = vbload(w.bytes + 1024 * g + 128 * j + 64);
-        unroll<R>([&](auto r) {
+        unroll<R>([&](auto r) INLINE {
           const Vb four = vbfour(x.row(first_row + r).values() + kGroup * at + 4 * j);
           integers[r][0] = vdot<is_wide(F)>(integers[r][0], w0, four);
           integers[r][1] = vdot<is_wide(F)>(integers[r][1], w1, four);
         });
       });
-      unroll<2>([&](auto p) {
+      unroll<2>([&](auto side) INLINE {
         Scales scales{vzero(), vzero()};
         if constexpr (S != Scheme::Column)
-          scales = {vload(w.d + 32 * (g * halves + half) + 16 * p),
-                    vload(w.m + 32 * (g * halves + half) + 16 * p)};
-        unroll<R>([&](auto r) {
-          sums[r][p] =
-              fold<S>(sums[r][p], integers[r][p], scales, x.row(first_row + r), at, half);
+          scales = {vload(w.d + 32 * (g * parts + part) + 16 * side),
+                    vload(w.m + 32 * (g * parts + part) + 16 * side)};
+        unroll<R>([&](auto r) INLINE {
+          sums[r][side] =
+              fold<S>(sums[r][side], integers[r][side], scales, x.row(first_row + r), at, part);
         });
       });
     });
   }
-  unroll<2 * R>([&](auto i) { vstore(c + 32 * (i / 2) + 16 * (i % 2), sums[i / 2][i % 2]); });
+  unroll<2 * R>([&](auto i) INLINE { vstore(c + 32 * (i / 2) + 16 * (i % 2), sums[i / 2][i % 2]); });
 }
 
 // The three steps for one format, with one tile for each number of rows.

@@ -1,6 +1,6 @@
 // Reading packed blocks (core/layout.h) into vectors.
 
-constexpr bool has_halves(Scheme scheme) {
+constexpr bool has_parts(Scheme scheme) {
   return scheme == Scheme::Super16 || scheme == Scheme::Super16A;
 }
 constexpr bool has_offset(Scheme scheme) {
@@ -13,15 +13,15 @@ constexpr bool is_wide(Format format) { return layout_of(format).bytes > 0; }
 template <Format F>
 [[gnu::always_inline]] inline void unpack_block(const uint8_t* block, Vb (&out)[8]) {
   static constexpr Layout L = layout_of(F);
-  if constexpr (L.bytes > 0) unroll<8>([&](auto j) { out[j] = vbload(block + 64 * j); });
+  if constexpr (L.bytes > 0) unroll<8>([&](auto j) INLINE { out[j] = vbload(block + 64 * j); });
   if constexpr (L.nibbles > 0)
-    unroll<4>([&](auto j) {
+    unroll<4>([&](auto j) INLINE {
       const Vb word = vbload(block + 64 * j);
       out[j] = vband(word, 15);
       out[j + 4] = vband(vbright<4>(word), 15);
     });
   if constexpr (L.pairs > 0)
-    unroll<8>([&](auto j) {
+    unroll<8>([&](auto j) INLINE {
       const Vb word = vbload(block + L.nibbles + 64 * (j / 4));
       const Vb pair = vband(vbright<2 * (j % 4)>(word), 3);
       if constexpr (L.nibbles > 0)
@@ -31,7 +31,7 @@ template <Format F>
     });
   if constexpr (L.bits > 0) {
     const Vb word = vbload(block + L.nibbles + L.pairs);
-    unroll<8>([&](auto j) {
+    unroll<8>([&](auto j) INLINE {
       const Vb bit = vband(vbright<j>(word), 1);
       out[j] = vbor(out[j], vbleft<(L.nibbles > 0 ? 4 : 2)>(bit));
     });
@@ -57,10 +57,10 @@ inline Vf high_nibbles(const uint8_t* p) {
 
 inline Vf load_half(const uint8_t* p) { return vload_half(reinterpret_cast<const uint16_t*>(p)); }
 
-// Scales of half `half` (for schemes with groups of 16) of a block.
+// Scales of part `part` (for schemes with groups of 16) of a block.
 template <Format F>
 [[gnu::always_inline]] inline Scales load_scales(const uint8_t* scales, const uint8_t* supers,
-                                                 int half) {
+                                                 int part) {
   static constexpr Scheme S = layout_of(F).scheme;
   if constexpr (S == Scheme::Affine) return {load_half(scales), load_half(scales + 32)};
   if constexpr (S == Scheme::Offset) return {load_half(scales), vzero()};
@@ -69,29 +69,17 @@ template <Format F>
             vsub(vzero(), vmul(load_half(supers + 32), vload_u8(scales + 16)))};
   if constexpr (S == Scheme::Super16)
     return {
-        vmul(load_half(supers), vload_i8(reinterpret_cast<const int8_t*>(scales + 16 * half))),
+        vmul(load_half(supers), vload_i8(reinterpret_cast<const int8_t*>(scales + 16 * part))),
         vzero()};
   if constexpr (S == Scheme::Super16A)
-    return {vmul(load_half(supers), low_nibbles(scales + 16 * half)),
-            vsub(vzero(), vmul(load_half(supers + 32), high_nibbles(scales + 16 * half)))};
+    return {vmul(load_half(supers), low_nibbles(scales + 16 * part)),
+            vsub(vzero(), vmul(load_half(supers + 32), high_nibbles(scales + 16 * part)))};
   return {vset(1.0f), vzero()};
 }
 
-// A panel's three streams, walked block by block.
+// Scales of part `part` of group g in one half of a panel.
 template <Format F>
-struct PanelReader {
-  const uint8_t* blocks;
-  const uint8_t* scales;
-  const uint8_t* supers;
-
-  PanelReader(const Weight& weight, int panel)
-      : blocks(weight.panel(panel)),
-        scales(blocks + weight.scales_at()),
-        supers(blocks + weight.supers_at()) {}
-
-  const uint8_t* block(int g) const { return blocks + size_t(g) * layout_of(F).data(); }
-  Scales load(int g, int half) const {
-    return load_scales<F>(scales + size_t(g) * layout_of(F).scale_bytes,
-                          supers + size_t(g / 8) * layout_of(F).super_bytes, half);
-  }
-};
+[[gnu::always_inline]] inline Scales panel_scales(const uint8_t* panel, int g, int half, int part) {
+  constexpr Layout L = layout_of(F);
+  return load_scales<F>(panel + L.scale_at(g, half), panel + L.super_at(g, half), part);
+}
