@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
-CHUNK = 4096
+CHUNK = 1 << 15
 
 
 @dataclass
@@ -185,10 +185,11 @@ def _add_file(site: Site, path: str, data: bytes, commit: str, *, large: bool) -
         site.pages[path] = Reply(data, headers=headers)
         return
     site.pages[f"/elsewhere/{digest}"] = Reply(data, headers={"ETag": f'"{digest}"'})
+    elsewhere = site.url.replace("127.0.0.1", "localhost")  # the client must see another host
     headers = {
         "X-Repo-Commit": commit,
         "X-Linked-Etag": f'"{digest}"',
         "X-Linked-Size": str(len(data)),
-        "Location": f"{site.url}/elsewhere/{digest}",
+        "Location": f"{elsewhere}/elsewhere/{digest}",
     }
     site.pages[path] = Reply(b"", "text/plain", headers, status=302)

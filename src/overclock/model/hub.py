@@ -7,8 +7,9 @@ that other programs share them; our cache keeps only where they are.
 from __future__ import annotations
 
 import glob
+import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -71,10 +72,10 @@ def _wanted(repository: Repository) -> list[str] | None:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     try:
-        names = HfApi().list_repo_files(repository.name, revision=repository.revision)
+        info = HfApi().model_info(repository.name, revision=repository.revision)
     except OfflineModeIsEnabled:
         return None
-    return choose(names, repository)
+    return choose([file.rfilename for file in info.siblings or ()], repository)
 
 
 def choose(names: Sequence[str], repository: Repository) -> list[str]:
@@ -109,13 +110,23 @@ def _verify(path: Path, what: str) -> None:
 
 
 def _bar(progress: Progress, what: str) -> type[tqdm]:
-    """A progress bar that shows nothing and tells `progress` instead."""
+    """A progress bar that shows nothing and tells `progress` instead.
+
+    The client has several of them: for bytes received, bytes written, files.
+    """
     from huggingface_hub.utils.tqdm import tqdm
 
+    most = [0, 0]
+
     class Bar(tqdm):
+        def __init__(self, *args: object, **options: object) -> None:
+            make: Callable[..., None] = super().__init__
+            make(*args, **(options | {"disable": False, "file": io.StringIO()}))
+
         def display(self, msg: str | None = None, pos: int | None = None) -> bool:
             if self.unit == "B":
-                progress(what, int(self.n), int(self.total) if self.total else None)
+                most[:] = max(most[0], int(self.n)), max(most[1], int(self.total or 0))
+                progress(what, most[0], most[1] or None)
             return True
 
     return Bar
@@ -130,8 +141,8 @@ def _sentences(source: str) -> Iterator[None]:
         yield
     except errors.LocalEntryNotFoundError as error:
         raise SourceError(
-            f"{source} is not in the cache and the hub cannot be reached (or HF_HUB_OFFLINE is "
-            "set); check the network"
+            f"{source} is not in the cache and cannot be fetched: {_reason(error)}; "
+            "check the network and HF_HUB_OFFLINE"
         ) from error
     except errors.GatedRepoError as error:
         raise SourceError(
@@ -162,5 +173,8 @@ def _refuse(source: str, error: Exception) -> None:
     if isinstance(error, OSError) and error.errno is not None:
         with cache.disk_errors(source):
             raise error
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    raise SourceError(f"{source} cannot be fetched: {reason}; check the network") from error
+    raise SourceError(f"{source} cannot be fetched: {_reason(error)}; check the network") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -92,11 +93,19 @@ def parse(name: str | Path) -> Source:
         return _parse_wheel(text)
     if text.startswith("hf:"):
         return _parse_repository(text)
-    path = Path(text).expanduser()
-    if not text or not path.exists():
+    path = _existing(text)
+    if path is None:
         raise SourceError(_unknown(text))
     _check_path(path)
     return path
+
+
+def _existing(text: str) -> Path | None:
+    """The path `text`, if there is something that can be looked at."""
+    with suppress(OSError, RuntimeError, ValueError):  # too long, a stranger's home, a zero byte
+        path = Path(text).expanduser()
+        return path if text and path.exists() else None
+    return None
 
 
 def _parse_wheel(text: str) -> Wheel:
