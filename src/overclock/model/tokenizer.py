@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as Backend
 from overclock.errors import TokenizerError
 from overclock.model import tokenizer_file, tokenizer_gguf
 from overclock.model.detokenizer import ByteStream, DetokenizerStream, PieceStream
-from overclock.model.special_tokens import SpecialTokens
+from overclock.model.special_tokens import SpecialTokens, refusals
 
 
 class Tokenizer:
@@ -79,10 +79,12 @@ class Tokenizer:
         U+FFFD.
 
         Raises:
-            TokenizerError: `add_bos` is True and the tokenizer has no BOS token.
+            TokenizerError: `add_bos` is True and the tokenizer has no BOS token, or its tables
+                turn out to be damaged.
         """
         backend = self._backend if special else self._literal
-        ids = backend.encode(_unicode(text), add_special_tokens=False).ids
+        with refusals("The model's tokenizer"):
+            ids = backend.encode(_unicode(text), add_special_tokens=False).ids
         return self._wrapped(ids, add_bos)
 
     def encode_batch(
@@ -90,9 +92,9 @@ class Tokenizer:
     ) -> list[list[int]]:
         """The ids of each text, as `encode` gives them; many texts are spread over threads."""
         backend = self._backend if special else self._literal
-        encodings = backend.encode_batch_fast(
-            [_unicode(text) for text in texts], add_special_tokens=False
-        )
+        listed = [_unicode(text) for text in texts]
+        with refusals("The model's tokenizer"):
+            encodings = backend.encode_batch_fast(listed, add_special_tokens=False)
         return [self._wrapped(encoding.ids, add_bos) for encoding in encodings]
 
     def _wrapped(self, ids: list[int], add_bos: bool | None) -> list[int]:

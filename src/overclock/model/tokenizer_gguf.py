@@ -8,7 +8,7 @@ continuations with ``##``.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from operator import add, itemgetter
 
 import numpy as np
@@ -114,20 +114,22 @@ def _merges_from_scores(vocabulary: Vocabulary) -> Merges:
     SentencePiece joins the neighbours whose union has the highest score; as a list of merges that
     is: by falling score, longer left part first. Control tokens and bytes never come from text.
     """
-    scores = vocabulary.scores()
-    ids = vocabulary.ids
+    scores = np.array(vocabulary.scores())
     joinable = set(vocabulary.of_type(NORMAL, USER_DEFINED))
-    pairs = [
-        (piece[:cut], piece[cut:])
-        for piece in vocabulary.tokens
+    cuts = [
+        (id, cut, len(piece) - cut)
+        for id, piece in enumerate(vocabulary.tokens)
         if piece in joinable
         for cut in range(1, len(piece))
         if piece[:cut] in joinable and piece[cut:] in joinable
     ]
-    falling = [(-scores[ids[left + right]], -len(left), -len(right)) for left, right in pairs]
-    keys = np.array(falling, np.float64).reshape(-1, 3)
-    order = np.lexsort((keys[:, 2], keys[:, 1], keys[:, 0]))
-    return [pairs[rank] for rank in order]
+    ids, lefts, rights = np.fromiter(chain.from_iterable(cuts), np.int64).reshape(-1, 3).T
+    order = np.lexsort((-rights, -lefts, -scores[ids]))
+    tokens = vocabulary.tokens
+    return [
+        (tokens[id][:cut], tokens[id][cut:])
+        for id, cut in zip(ids[order].tolist(), lefts[order].tolist(), strict=True)
+    ]
 
 
 def _unigram(vocabulary: Vocabulary) -> Built:
