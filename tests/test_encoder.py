@@ -14,13 +14,21 @@ from overclock.errors import InputError
 from tests.checkpoints import FIXTURES
 
 TEXTS = ["hello", "how are you all", "the quick brown fox", "x"]
+DEFAULTS: dict[str, Any] = {"threads": 2}
 Arrays = dict[str, NDArray[Any]]
 GiveIds = Callable[[Encoder, list[NDArray[Any]]], None]
 NAMES = ["bert", "bert-cls", "bert-mean", "bert-sequence", "distilbert-sequence", "roberta-token"]
 
 
+@pytest.fixture(autouse=True, params=["reference", "native"])
+def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "native":
+        pytest.importorskip("overclock.machine.native", exc_type=ImportError)
+    monkeypatch.setitem(DEFAULTS, "machine", request.param)
+
+
 def opened(name: str, **options: Any) -> Encoder:
-    return Encoder(FIXTURES / name, machine="reference", **options)
+    return Encoder(FIXTURES / name, **DEFAULTS, **options)
 
 
 def arrays(name: str) -> Arrays:

@@ -24,9 +24,11 @@ PROMPT = "hello world"
 Arrays = dict[str, NDArray[Any]]
 
 
-@pytest.fixture(scope="module")
-def llm() -> Iterator[LLM]:
-    with LLM(FIXTURES / "llama", exact=True, kv="f32", machine="reference") as opened:
+@pytest.fixture(scope="module", params=["reference", "native"])
+def llm(request: pytest.FixtureRequest) -> Iterator[LLM]:
+    if request.param == "native":
+        pytest.importorskip("overclock.machine.native", exc_type=ImportError)
+    with LLM(FIXTURES / "llama", exact=True, kv="f32", machine=request.param) as opened:
         yield opened
 
 

@@ -9,7 +9,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -27,27 +26,51 @@ SHAPES = ((1, 16), (1, 128), (32, 128))
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What one unit of a figure takes at least: operations or bytes, and of which limit."""
+
+    amount: float
+    quantity: limits.Quantity
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
-    """One figure: median, lowest and highest, and its share of this computer's limit if known."""
+    """One figure: median, lowest and highest."""
 
     name: str
     unit: str
     median: float
     low: float
     high: float
-    share: float | None = None
+    work: Work | None = None
 
 
-def language_model(
-    llm: LLM, threads: int | None, kv: KvFormat, repetitions: int
-) -> Iterator[Result]:
+def language_model(llm: LLM, kv: KvFormat, repetitions: int) -> Iterator[Result]:
     """Tokens/s of a prompt, and of generation at several contexts, as far as they fit."""
-    ceilings = _Ceilings(threads)
-    size = min(PROMPT, llm.context)
-    yield _prompt(llm, size, repetitions, ceilings)
+    yield _prompt(llm, min(PROMPT, llm.context), repetitions)
     for context in CONTEXTS:
         if context + GENERATED <= llm.context:
-            yield _generation(llm, context, kv, repetitions, ceilings)
+            yield _generation(llm, context, kv, repetitions)
+
+
+def shares(results: Sequence[Result], threads: int | None) -> list[float | None]:
+    """Each figure's share of what this computer can do with so many threads, where it is known.
+
+    Measures the computer if that has not been done; this takes some seconds and memory.
+    """
+    count = threads or limits.usable_cores()
+    try:
+        known = limits.load_or_measure(count)
+    except (ImportError, OverclockError):
+        return [None] * len(results)
+
+    def share(result: Result) -> float | None:
+        if result.work is None:
+            return None
+        ceiling = known.limit(result.work.quantity, count) * 1e9
+        return result.median * result.work.amount / ceiling
+
+    return [share(result) for result in results]
 
 
 def encoder(model: Encoder, repetitions: int) -> Iterator[Result]:
@@ -65,36 +88,18 @@ def start_up(arguments: Sequence[str], repetitions: int) -> Result:
     return _result("start of the process to first token", "s", seconds)
 
 
-class _Ceilings:
-    """What the computer can do with a number of threads; None where it cannot be measured."""
-
-    def __init__(self, threads: int | None) -> None:
-        self._threads = threads or limits.usable_cores()
-        self._limits: limits.Limits | None = None
-        with suppress(ImportError, OverclockError):
-            self._limits = limits.load_or_measure(self._threads)
-
-    def of(self, quantity: limits.Quantity) -> float | None:
-        """The limit in bytes/s or operations/s."""
-        return self._limits.limit(quantity, self._threads) * 1e9 if self._limits else None
-
-
-def _prompt(llm: LLM, size: int, repetitions: int, ceilings: _Ceilings) -> Result:
+def _prompt(llm: LLM, size: int, repetitions: int) -> Result:
     ids = _ids(llm, size)
 
     def speed() -> float:
         return llm.generate(ids, 1).timing.prompt_tokens_per_s
 
-    work = total(llm.program, Load.prompt(size), output="logits").operations / size
-    peak = ceilings.of("f32_gflops" if llm.program.exact else "int8_gops")
-    return _result(
-        f"prompt of {size}", "tokens/s", _repeat(speed, repetitions), work / peak if peak else None
-    )
+    operations = total(llm.program, Load.prompt(size), output="logits").operations / size
+    work = Work(operations, "f32_gflops" if llm.program.exact else "int8_gops")
+    return _result(f"prompt of {size}", "tokens/s", _repeat(speed, repetitions), work)
 
 
-def _generation(
-    llm: LLM, context: int, kv: KvFormat, repetitions: int, ceilings: _Ceilings
-) -> Result:
+def _generation(llm: LLM, context: int, kv: KvFormat, repetitions: int) -> Result:
     ids = _ids(llm, context)
 
     def speed() -> float:
@@ -102,14 +107,8 @@ def _generation(
         assert completion.timing.generation_tokens_per_s is not None
         return completion.timing.generation_tokens_per_s
 
-    work = generation_bytes(llm.program, context + GENERATED // 2, kv)
-    peak = ceilings.of("read_bandwidth_gbs")
-    return _result(
-        f"generation at {context}",
-        "tokens/s",
-        _repeat(speed, repetitions),
-        work / peak if peak else None,
-    )
+    work = Work(generation_bytes(llm.program, context + GENERATED // 2, kv), "read_bandwidth_gbs")
+    return _result(f"generation at {context}", "tokens/s", _repeat(speed, repetitions), work)
 
 
 def _embedding(model: Encoder, count: int, text: str, repetitions: int) -> Result:
@@ -122,13 +121,8 @@ def _embedding(model: Encoder, count: int, text: str, repetitions: int) -> Resul
     return _result(f"embed {count} × {tokens} tokens", "texts/s", _repeat(speed, repetitions))
 
 
-def _result(
-    name: str, unit: str, values: list[float], seconds_at_limit: float | None = None
-) -> Result:
-    """`seconds_at_limit`: what one of what is counted would take at the computer's limit."""
-    median = statistics.median(values)
-    share = median * seconds_at_limit if seconds_at_limit is not None else None
-    return Result(name, unit, median, min(values), max(values), share)
+def _result(name: str, unit: str, values: list[float], work: Work | None = None) -> Result:
+    return Result(name, unit, statistics.median(values), min(values), max(values), work)
 
 
 def _repeat(measurement: Callable[[], float], repetitions: int) -> list[float]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -37,6 +35,7 @@ def command(
     Shares are of what `overclock doctor` has measured: operations for a prompt, memory bandwidth
     for generation. Close other programs first.
     """
+    from overclock import bench
     from overclock.cli.figures import peak_memory
 
     loaded = opening.load(model)
@@ -44,12 +43,15 @@ def command(
         results = _encoder(loaded, repetitions, int8, engine)
     else:
         results = _language_model(loaded, model, repetitions, engine)
+    memory = peak_memory()  # before the limits are measured, which takes some
+    shares = bench.shares(results, engine["threads"])
     if as_json:
-        found = [asdict(result) for result in results]
-        print_json({"model": model, "results": found, "peak_memory_bytes": peak_memory()})
+        found = [_record(*each) for each in zip(results, shares, strict=True)]
+        print_json({"model": model, "results": found, "peak_memory_bytes": memory})
         return
-    print_table(("", "median", "lowest", "highest", "", "of the limit"), _rows(results))
-    note(f"{peak_memory() / 1e6:,.0f} MB at most; medians of {repetitions} after a warm-up")
+    rows = [_row(*each) for each in zip(results, shares, strict=True)]
+    print_table(("", "median", "lowest", "highest", "", "of the limit"), rows)
+    note(f"{memory / 1e6:,.0f} MB at most; medians of {repetitions} after a warm-up")
 
 
 def _encoder(
@@ -71,7 +73,7 @@ def _language_model(
     start = bench.start_up(_arguments(name, engine), repetitions)
     with LLM(model, **engine) as llm:
         return [
-            *bench.language_model(llm, engine["threads"], engine["kv"], repetitions),
+            *bench.language_model(llm, engine["kv"], repetitions),
             start,
         ]
 
@@ -85,15 +87,18 @@ def _arguments(name: str, engine: options.EngineOptions) -> list[str]:
     return arguments
 
 
-def _rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
-    return [
-        (
-            result.name,
-            f"{result.median:,.4g}",
-            f"{result.low:,.4g}",
-            f"{result.high:,.4g}",
-            result.unit,
-            "" if result.share is None else f"{result.share:.0%}",
-        )
-        for result in results
-    ]
+def _record(result: Result, share: float | None) -> dict[str, object]:
+    return {
+        "name": result.name,
+        "unit": result.unit,
+        "median": result.median,
+        "low": result.low,
+        "high": result.high,
+        "limit_share": share,
+    }
+
+
+def _row(result: Result, share: float | None) -> tuple[str, ...]:
+    values = (result.median, result.low, result.high)
+    shown = "" if share is None else f"{share:.0%}"
+    return result.name, *(f"{value:,.4g}" for value in values), result.unit, shown

@@ -125,7 +125,7 @@ class _Chat:
                 click.echo(piece.text, nl=False)
                 if piece.completion is not None:
                     click.echo()
-                    note(figures.line(piece.completion, None))
+                    note(figures.line(piece.completion, None, figures.peak_memory()))
         except KeyboardInterrupt:
             click.echo()
             note("stopped")

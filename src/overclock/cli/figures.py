@@ -71,8 +71,8 @@ def as_record(completion: Completion, share: float | None) -> dict[str, object]:
     }
 
 
-def line(completion: Completion, share: float | None) -> str:
-    """The one line of figures after an answer."""
+def line(completion: Completion, share: float | None, memory: int) -> str:
+    """The one line of figures after an answer; `memory` in bytes."""
     usage, timing = completion.usage, completion.timing
     parts = []
     if timing.generation_tokens_per_s is not None:
@@ -81,6 +81,6 @@ def line(completion: Completion, share: float | None) -> str:
     parts += [
         f"first token after {timing.first_token_s:.2f} s (+ {timing.load_s:.2f} s to load)",
         f"{usage.prompt_tokens} + {usage.completion_tokens} tokens",
-        f"{peak_memory() / 1e6:,.0f} MB",
+        f"{memory / 1e6:,.0f} MB at most",
     ]
     return " · ".join(parts)

@@ -55,11 +55,12 @@ def command(
             **sampling,
         )
         completion = _show(pieces, quiet=as_json)
+        memory = figures.peak_memory()  # before the bandwidth is measured, which takes some
         share = figures.limit_share(llm, completion, engine["threads"], engine["kv"])
     if as_json:
         print_json(figures.as_record(completion, share))
     else:
-        note(figures.line(completion, share))
+        note(figures.line(completion, share, memory))
 
 
 def read_prompt(argument: str) -> str:

@@ -11,7 +11,7 @@ else the machine has done. The numbers are those of splitmix64 (Steele, Lea, Flo
 from __future__ import annotations
 
 import math
-import secrets
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypedDict
@@ -77,7 +77,7 @@ class Sampler:
     def __init__(self, sampling: Sampling, vocabulary: int, prompt: Iterable[int]) -> None:
         """`prompt` is what a repetition penalty holds against a token from the start."""
         self._rules = sampling
-        self._seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
+        self._seed = int.from_bytes(os.urandom(8)) if sampling.seed is None else sampling.seed
         self._count = 0
         self._seen: NDArray[np.bool_] | None = None
         if sampling.repetition_penalty != 1.0:
