@@ -1,7 +1,6 @@
-// Kernels in plain C++, for any processor.
+// Kernels for any processor, in plain C++ with the vector extensions of GCC and Clang.
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <utility>
 

@@ -9,6 +9,7 @@ struct Vi {
 };
 using Vb = Vi;
 
+inline constexpr int kFewRows = 2;
 inline constexpr int kTileRows = 1;
 inline constexpr int kFloatRows = 2;
 inline constexpr int kAttendRows = 2;
@@ -69,9 +70,7 @@ inline __m256 power_of_two(__m256 n) {
 }
 inline Vf vscale2(Vf x, Vf n) { return vmul(x, {power_of_two(n.a), power_of_two(n.b)}); }
 
-inline __m128i load_128(const void* p) {
-  return _mm_loadu_si128(static_cast<const __m128i*>(p));
-}
+inline __m128i load_128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 inline Vf vload_half(const uint16_t* p) {
   return {_mm256_cvtph_ps(load_128(p)), _mm256_cvtph_ps(load_128(p + 8))};
 }
@@ -99,6 +98,7 @@ inline Vf vload_u8(const uint8_t* p) {
 
 inline Vi vizero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 inline Vi viset(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+inline Vi vileft16(Vi x) { return {_mm256_slli_epi32(x.a, 16), _mm256_slli_epi32(x.b, 16)}; }
 inline Vi viadd(Vi x, Vi y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 inline Vf vfloat(Vi x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 inline Vi vround_int(Vf x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
@@ -169,3 +169,10 @@ inline Vi vdot(Vi acc, Vb weights, Vb activations) {
 }
 
 inline void vprefetch(const void* p) { __builtin_prefetch(p); }
+
+// The 16 x 16 floats at `from` with rows and columns exchanged.
+inline void transpose_16(const float* from, size_t stride, float* to, size_t to_stride) {
+  for (size_t row = 0; row < 16; ++row)
+    for (size_t column = 0; column < 16; ++column)
+      to[column * to_stride + row] = from[row * stride + column];
+}

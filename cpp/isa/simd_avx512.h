@@ -7,6 +7,7 @@ using Vf = __m512;
 using Vi = __m512i;
 using Vb = __m512i;
 
+inline constexpr int kFewRows = 4;     // rows up to which quantised blocks are unpacked in registers
 inline constexpr int kTileRows = 6;    // rows x 32 columns of the integer tile: 12 + 12 registers
 inline constexpr int kFloatRows = 12;  // rows x 32 columns of the float tile: 24 registers
 inline constexpr int kAttendRows = 6;  // query rows of an attention tile: 6 x 64 columns
@@ -65,6 +66,7 @@ inline Vi vdot(Vi acc, Vb weights, Vb activations) {
   return _mm512_dpbusd_epi32(acc, weights, activations);
 }
 inline Vi viadd(Vi a, Vi b) { return _mm512_add_epi32(a, b); }
+inline Vi vileft16(Vi a) { return _mm512_slli_epi32(a, 16); }
 // Byte I of every lane as a whole number.
 template <int I>
 inline Vi vibyte(Vb a) {
@@ -104,3 +106,36 @@ inline Vb vbfour(const int8_t* p) {
 }
 
 inline void vprefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+
+// The 16 x 16 floats at `from` with rows and columns exchanged.
+inline void transpose_16(const float* from, size_t stride, float* to, size_t to_stride) {
+  __m512 a[16];
+  __m512 b[16];
+  for (size_t i = 0; i < 16; ++i) a[i] = _mm512_loadu_ps(from + i * stride);
+  for (size_t i = 0; i < 16; i += 2) {
+    b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+    b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+  }
+  const auto low_pairs = [](__m512 x, __m512 y) {
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
+  };
+  const auto high_pairs = [](__m512 x, __m512 y) {
+    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
+  };
+  for (size_t i = 0; i < 16; i += 4) {  // a[i + c]: column c of each quarter of four rows
+    a[i] = low_pairs(b[i], b[i + 2]);
+    a[i + 1] = high_pairs(b[i], b[i + 2]);
+    a[i + 2] = low_pairs(b[i + 1], b[i + 3]);
+    a[i + 3] = high_pairs(b[i + 1], b[i + 3]);
+  }
+  for (size_t c = 0; c < 4; ++c) {  // quarters q of columns 4q + c, rows in order
+    const __m512 even_low = _mm512_shuffle_f32x4(a[c], a[c + 4], 0x88);
+    const __m512 odd_low = _mm512_shuffle_f32x4(a[c], a[c + 4], 0xdd);
+    const __m512 even_high = _mm512_shuffle_f32x4(a[c + 8], a[c + 12], 0x88);
+    const __m512 odd_high = _mm512_shuffle_f32x4(a[c + 8], a[c + 12], 0xdd);
+    _mm512_storeu_ps(to + c * to_stride, _mm512_shuffle_f32x4(even_low, even_high, 0x88));
+    _mm512_storeu_ps(to + (c + 4) * to_stride, _mm512_shuffle_f32x4(odd_low, odd_high, 0x88));
+    _mm512_storeu_ps(to + (c + 8) * to_stride, _mm512_shuffle_f32x4(even_low, even_high, 0xdd));
+    _mm512_storeu_ps(to + (c + 12) * to_stride, _mm512_shuffle_f32x4(odd_low, odd_high, 0xdd));
+  }
+}

@@ -1,6 +1,6 @@
-// Vectors of sixteen lanes for processors without a tier of their own: four vectors of sixteen bytes
-// in the vector extensions of GCC and Clang, which every 64-bit processor has registers for. Lanes
-// are little-endian. Same names as simd_avx512.h.
+// Vectors of sixteen lanes for processors without a tier of their own: four vectors of sixteen
+// bytes in the vector extensions of GCC and Clang, which every 64-bit processor has registers for.
+// Lanes are little-endian. Same names as simd_avx512.h.
 
 using F4 = float __attribute__((vector_size(16)));
 using I4 = int32_t __attribute__((vector_size(16)));
@@ -16,6 +16,7 @@ struct Vi {
 };
 using Vb = Vi;
 
+inline constexpr int kFewRows = 1;
 inline constexpr int kTileRows = 1;
 inline constexpr int kFloatRows = 1;
 inline constexpr int kAttendRows = 1;
@@ -98,9 +99,8 @@ inline Vf vbelow(Vf x, Vf limit, Vf yes, Vf no) {
   return quarters([&](int i) { return x.v[i] < limit.v[i] ? yes.v[i] : no.v[i]; });
 }
 inline Vf vscale2(Vf x, Vf n) {
-  return quarters([&](int i) {
-    return x.v[i] * (F4)((__builtin_convertvector(n.v[i], I4) + 127) << 23);
-  });
+  return quarters(
+      [&](int i) { return x.v[i] * (F4)((__builtin_convertvector(n.v[i], I4) + 127) << 23); });
 }
 
 // 16-bit floats whose bits are in 32-bit lanes. The multiplication moves the exponent to where f32
@@ -112,14 +112,14 @@ inline F4 widen_half(I4 bits) {
   return (F4)(moved | infinite | ((bits & 0x8000) << 16));
 }
 template <class T>
-[[gnu::always_inline]] inline I4 widen(const T* p) {
+[[gnu::always_inline]] inline I4 load_four(const T* p) {
   return I4{p[0], p[1], p[2], p[3]};
 }
 inline Vf vload_half(const uint16_t* p) {
-  return quarters([=](int i) { return widen_half(widen(p + 4 * i)); });
+  return quarters([=](int i) { return widen_half(load_four(p + 4 * i)); });
 }
 inline Vf vload_bfloat(const uint16_t* p) {
-  return quarters([=](int i) { return (F4)((U4)widen(p + 4 * i) << 16); });
+  return quarters([=](int i) { return (F4)((U4)load_four(p + 4 * i) << 16); });
 }
 inline void vstore_half(uint16_t* p, Vf x) {
   float lanes[16];
@@ -127,16 +127,19 @@ inline void vstore_half(uint16_t* p, Vf x) {
   for (int i = 0; i < 16; ++i) p[i] = float_to_half(lanes[i]);
 }
 inline Vf vload_i8(const int8_t* p) {
-  return quarters([=](int i) { return to_float(widen(p + 4 * i)); });
+  return quarters([=](int i) { return to_float(load_four(p + 4 * i)); });
 }
 inline Vf vload_u8(const uint8_t* p) {
-  return quarters([=](int i) { return to_float(widen(p + 4 * i)); });
+  return quarters([=](int i) { return to_float(load_four(p + 4 * i)); });
 }
 
 inline Vi viset(int32_t x) {
   return quarters<Vi>([=](int) { return all_four(x); });
 }
 inline Vi vizero() { return viset(0); }
+inline Vi vileft16(Vi x) {
+  return quarters<Vi>([&](int i) { return x.v[i] << 16; });
+}
 inline Vi viadd(Vi x, Vi y) {
   return quarters<Vi>([&](int i) { return x.v[i] + y.v[i]; });
 }
@@ -194,8 +197,14 @@ inline I4 dot_quarter(I4 sum, I4 weights, I4 activations) {
 }
 template <bool Wide>
 inline Vi vdot(Vi sum, Vb weights, Vb activations) {
-  return quarters<Vi>(
-      [&](int i) { return dot_quarter(sum.v[i], weights.v[i], activations.v[i]); });
+  return quarters<Vi>([&](int i) { return dot_quarter(sum.v[i], weights.v[i], activations.v[i]); });
 }
 
 inline void vprefetch(const void* p) { __builtin_prefetch(p); }
+
+// The 16 x 16 floats at `from` with rows and columns exchanged.
+inline void transpose_16(const float* from, size_t stride, float* to, size_t to_stride) {
+  for (size_t row = 0; row < 16; ++row)
+    for (size_t column = 0; column < 16; ++column)
+      to[column * to_stride + row] = from[row * stride + column];
+}

@@ -46,10 +46,10 @@ void expand_floats(const Weight& weight, int panel, int first_group, int groups,
   static constexpr Layout L = layout_of(F);
   const uint8_t* base = weight.panel(panel);
   for (int g = 0; g < groups; ++g)
-    unroll<2>([&](auto half) INLINE {
+    for (int half = 0; half < 2; ++half) {
       Vb bits[8];
       unpack_block<F>(base + L.block_at(first_group + g, half), bits);
-      unroll<8>([&](auto j) INLINE {
+      for (int j = 0; j < 8; ++j) {
         Scales scales = panel_scales<F>(base, first_group + g, half, j / 4);
         if constexpr (L.scheme == Scheme::Column)
           scales.d = vload(reinterpret_cast<const float*>(base + weight.columns_at()) + 16 * half);
@@ -59,8 +59,8 @@ void expand_floats(const Weight& weight, int panel, int first_group, int groups,
           const Vf value = vfma(scales.d, vfloat(vibyte<i>(bits[j])), scales.m);
           vstore(to + 32 * (32 * g + 4 * j + i) + 16 * half, value);
         });
-      });
-    });
+      }
+    }
 }
 
 using ExpandFloats = void (*)(const Weight&, int, int, int, float*);

@@ -4,7 +4,6 @@
 // tile's sum in the order of the groups. Every path below does the same operations per element in
 // the same order, so that the result does not depend on how rows are tiled.
 
-inline constexpr int kFewRows = 4;       // up to here blocks are unpacked in registers
 inline constexpr int kBlockGroups = 24;  // groups of one unpacked panel: 24 KiB in L1
 inline constexpr int kBlockRows = 256;   // rows that share an unpacked panel
 inline constexpr int kPrefetchBytes = 2048;
