@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-from overclock.machine.native import NativeMachine
 
 import engines
 from common import Summary, add_report_options, number, report, summarize, table
@@ -23,6 +22,7 @@ from engines import OURS, Engine, Places, Worker
 from overclock.machine import limits
 from overclock.machine.limits import Limits
 from overclock.machine.machine import Batch
+from overclock.machine.native import NativeMachine
 from overclock.model.formats import Format
 from overclock.model.load import load
 from overclock.model.model import Model

@@ -10,12 +10,12 @@ import ctypes
 import time
 from collections.abc import Iterator
 from ctypes import POINTER, c_bool, c_char_p, c_int, c_int64, c_size_t, c_void_p
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 
 import numpy as np
 from blocks import random_bytes
-from worker import Kernels, Settings, Shape, serve
+from worker import Kernels, Settings, Shape, serve, version
 
 TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 8, "Q4_K": 12, "Q6_K": 14}
 """enum ggml_type of ggml.h."""
@@ -104,7 +104,7 @@ class Ggml:
 class GgmlKernels(Kernels):
     """ggml's CPU backend on a graph of products."""
 
-    version = f"llama-cpp-python {metadata.version('llama-cpp-python')}"
+    version = f"llama-cpp-python {version('llama-cpp-python')}"
 
     def __init__(self, settings: Settings) -> None:
         self.ggml = Ggml()

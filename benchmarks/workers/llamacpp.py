@@ -6,17 +6,16 @@ Options: kv=f16|q8_0, flash=0|1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import metadata
 
 import llama_cpp
 import numpy as np
-from worker import Decoder, Settings, serve
+from worker import Decoder, Settings, serve, version
 
 
 class LlamaCpp(Decoder):
     """Low-level evaluation and argmax: less work in Python than the binding's own generation."""
 
-    version = metadata.version("llama-cpp-python")
+    version = version("llama-cpp-python")
 
     def __init__(self, settings: Settings) -> None:
         kv = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}

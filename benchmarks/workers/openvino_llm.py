@@ -6,18 +6,17 @@ Option: kv=u8|f16 (its own default on a CPU is u8).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import metadata
 
 import numpy as np
 import openvino
 import openvino_genai
-from worker import Decoder, Settings, serve
+from worker import Decoder, Settings, serve, version
 
 
 class OpenVinoGenAI(Decoder):
     """The pipeline's own greedy generation; times of tokens are the pipeline's."""
 
-    version = metadata.version("openvino-genai")
+    version = version("openvino-genai")
 
     def __init__(self, settings: Settings) -> None:
         config: dict[str, object] = {"INFERENCE_NUM_THREADS": settings.threads}

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import metadata
 
 import onnxruntime_genai
-from worker import Decoder, Settings, serve
+from worker import Decoder, Settings, serve, version
 
 
 class OrtGenAI(Decoder):
     """Greedy search, a fresh generator for each prompt."""
 
-    version = metadata.version("onnxruntime-genai")
+    version = version("onnxruntime-genai")
 
     def __init__(self, settings: Settings) -> None:
         config = onnxruntime_genai.Config(settings.model)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import metadata
 
 import numpy as np
-from overclock.machine.native import NativeMachine
-from worker import Encoder, Settings, serve
+from worker import Encoder, Settings, serve, version
 
 from overclock.machine.machine import Batch
+from overclock.machine.native import NativeMachine
 from overclock.model.formats import Format
 from overclock.model.load import load
 from overclock.program.compiler import compile
@@ -18,7 +17,7 @@ from overclock.program.compiler import compile
 class OurEncoder(Encoder):
     """What `overclock.Encoder` does after it has tokenised."""
 
-    version = metadata.version("overclock")
+    version = version("overclock")
 
     def __init__(self, settings: Settings) -> None:
         model = load(settings.model)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import metadata
-
 import numpy as np
 from blocks import random_bytes
-from overclock.machine.native import NativeMachine
-from worker import Kernels, Settings, Shape, serve
+from worker import Kernels, Settings, Shape, serve, version
 
 from overclock.machine.machine import Batch
+from overclock.machine.native import NativeMachine
 from overclock.model.formats import Format
 from overclock.model.model import Tensor
 from overclock.program.isa import Op
@@ -63,7 +61,7 @@ def _step(op: Op, inputs: dict[str, str], output: str) -> Instruction:
 class OurKernels(Kernels):
     """The native machine on a program of products."""
 
-    version = metadata.version("overclock")
+    version = version("overclock")
 
     def __init__(self, settings: Settings) -> None:
         self.threads = settings.threads

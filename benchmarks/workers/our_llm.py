@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import metadata
 
-from worker import Decoder, Settings, serve
+from worker import Decoder, Settings, serve, version
 
 from overclock import LLM
 
@@ -13,7 +12,7 @@ from overclock import LLM
 class Ours(Decoder):
     """The public face; the seconds of a generation are the engine's own, from token to token."""
 
-    version = metadata.version("overclock")
+    version = version("overclock")
 
     def __init__(self, settings: Settings) -> None:
         options = settings.options

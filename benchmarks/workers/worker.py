@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import TextIO
 
@@ -152,6 +153,14 @@ def answer_kernels(engine: Kernels, request: dict[str, object]) -> dict[str, obj
                 engine.shape = shape
             return {"seconds": engine.run(rows)}
     return {"error": f"unknown task {request.get('task')}"}
+
+
+def version(package: str) -> str:
+    """An installed package's version; packages that run from a checkout have none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "from a checkout"
 
 
 def serve(load: Callable[[Settings], Engine]) -> None:
