@@ -4,13 +4,13 @@ import json
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.program.models import decoder
 
 from overclock.cli.inspect import command
 from overclock.errors import OverclockError
 from overclock.model import load
 from overclock.model.formats import Format
 from overclock.program.passes import PASSES
+from tests.program.models import decoder
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.program.models import decoder, encoder, opcodes
 
 from overclock.errors import InputError, ModelError
 from overclock.model.formats import Format
@@ -13,6 +12,7 @@ from overclock.program.families import llama
 from overclock.program.isa import Op
 from overclock.program.passes import PASSES
 from overclock.program.program import Element
+from tests.program.models import decoder, encoder, opcodes
 
 EXACT = [each.name for each in PASSES if not each.quantizes]
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.program.models import BERT, decoder, encoder
 
 from overclock.errors import InputError
 from overclock.model.formats import Format
@@ -25,6 +24,7 @@ from overclock.program.cost import (
 )
 from overclock.program.isa import Op
 from overclock.program.program import Instruction, KvFormat, Program
+from tests.program.models import BERT, decoder, encoder
 
 PLAIN = compile(decoder(format=Format.Q8_0), passes=[])
 FUSED = compile(decoder(format=Format.Q8_0))

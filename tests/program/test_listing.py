@@ -4,13 +4,13 @@ import json
 from dataclasses import replace
 
 import pytest
-from tests.program.models import BERT, decoder, encoder
 
 from overclock.errors import InputError
 from overclock.model.formats import Format
 from overclock.program.compiler import compile
 from overclock.program.cost import Load, total
 from overclock.program.listing import Listing, amount
+from tests.program.models import BERT, decoder, encoder
 
 PROGRAM = compile(decoder(format=Format.Q8_0))
 LOAD = Load((5,), (3,), 1)

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.program.models import BERT, decoder, encoder, gemma
 
 from overclock.model.formats import Format
 from overclock.program.compiler import compile
 from overclock.program.passes import PASSES
 from overclock.program.plan import Slot, lives, plan, row_bytes
 from overclock.program.program import Buffer, Element, Kind, Program, Rows
+from tests.program.models import BERT, decoder, encoder, gemma
 
 MODELS = [
     decoder(format=Format.Q8_0),

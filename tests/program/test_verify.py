@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.program.models import BERT, decoder, encoder, gemma
 
 from overclock.errors import ProgramError
 from overclock.model.formats import Format
@@ -15,6 +14,7 @@ from overclock.program.compiler import compile
 from overclock.program.isa import SIGNATURES, Op
 from overclock.program.program import Buffer, Element, Instruction, Kind, Operand, Program, Rows
 from overclock.program.verify import verify
+from tests.program.models import BERT, decoder, encoder, gemma
 
 PLAIN = compile(decoder(head_norms=True), passes=[])
 FUSED = compile(decoder(format=Format.Q8_0, head_norms=True, biases=True))

@@ -9,7 +9,6 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.program.models import BERT, decoder, encoder, gemma
 
 from overclock.errors import ProgramError
 from overclock.model.formats import Format
@@ -20,6 +19,7 @@ from overclock.program.listing import Listing
 from overclock.program.plan import plan
 from overclock.program.program import Buffer, Element, Instruction, Kind, Operand, Program, Rows
 from overclock.program.verify import verify
+from tests.program.models import BERT, decoder, encoder, gemma
 
 GOOD = [
     compile(decoder(format=Format.Q8_0, head_norms=True, biases=True)),

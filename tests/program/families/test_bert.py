@@ -3,13 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.program.models import BERT, encoder, names, only, opcodes
 
 from overclock.model.model import Head, Pooling
 from overclock.program.families.bert import write
 from overclock.program.isa import Op
 from overclock.program.program import Rows
 from overclock.program.verify import verify
+from tests.program.models import BERT, encoder, names, only, opcodes
 
 EMBEDDINGS = [Op.EMBED, Op.EMBED, Op.ADD, Op.EMBED, Op.ADD, Op.LAYERNORM]
 LAYER = [

@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.program.models import LLAMA, decoder, gemma, names, only, opcodes
 
 from overclock.errors import ModelError
 from overclock.model.formats import Format
@@ -11,6 +10,7 @@ from overclock.program.families.llama import write
 from overclock.program.isa import Op
 from overclock.program.program import Kind, Rows
 from overclock.program.verify import verify
+from tests.program.models import LLAMA, decoder, gemma, names, only, opcodes
 
 LAYER = [
     Op.RMSNORM,

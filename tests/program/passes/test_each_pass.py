@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.program.models import BERT, LLAMA, decoder, encoder, gemma, names, only, opcodes
 
 from overclock.model.formats import Format
 from overclock.program.compiler import compile
 from overclock.program.isa import Op
 from overclock.program.passes import fuse_residual, remove_dead
 from overclock.program.program import Element, Operand, Program, Rows
+from tests.program.models import BERT, LLAMA, decoder, encoder, gemma, names, only, opcodes
 
 Q8 = decoder(format=Format.Q8_0)
 

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.program.models import BERT, decoder, encoder, gemma
 
 from overclock.machine.machine import Batch
 from overclock.machine.reference import ReferenceMachine
@@ -19,6 +18,7 @@ from overclock.model.model import Model
 from overclock.program.compiler import compile
 from overclock.program.passes import PASSES
 from overclock.program.program import Program
+from tests.program.models import BERT, decoder, encoder, gemma
 
 MODELS = {
     "llama": decoder(),
