@@ -59,7 +59,7 @@ def main() -> None:
     print(table(("decoder", "ids"), answers), "\n")
     vectors: dict[str, list[float]] = {}
     for engine in engines.ENCODERS:
-        answer = ask(places, engine, task="embed", sentences=[SENTENCE])
+        answer = ask(places, engine, task="embed", sentences=[SENTENCE], calls=1)
         if isinstance(found := answer.get("first"), list):
             vectors[engine.name] = found
         else:

@@ -11,6 +11,9 @@ from engines import Worker
 
 FIRST_TEXT = "The capital of France is"
 
+SHORT_CALL_TOKENS = 1024
+"""Calls of fewer tokens than this are repeated until they have as many."""
+
 Measure = Callable[[Worker, int], float]
 """Seconds (or bytes) of one repetition on a running engine."""
 
@@ -70,12 +73,16 @@ def generation(name: str, before: int, tokens: int) -> Task:
 
 
 def embedding(sentences: int, tokens: int) -> Task:
-    """Sentences a second in batches of one length."""
+    """Sentences a second in batches of one length, the same call after call.
+
+    A single short sentence takes a few milliseconds, so it is timed many times over.
+    """
+    calls = max(1, SHORT_CALL_TOKENS // (sentences * tokens))
 
     def measure(worker: Worker, repetition: int) -> float:
         seeds = [f"embed {tokens} {repetition} {index}" for index in range(sentences)]
         ids = [token_ids(tokens, seed) for seed in seeds]
-        return worker.seconds(task="embed", sentences=ids)
+        return worker.seconds(task="embed", sentences=ids, calls=calls)
 
     return Task(f"embed {sentences}×{tokens}", sentences, "sentences/s", measure)
 

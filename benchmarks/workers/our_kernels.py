@@ -17,12 +17,6 @@ from overclock.program.verify import verify
 MOST_ROWS = 512
 
 
-def tensor(name: str, format: Format, outputs: int, inputs: int, seed: int) -> Tensor:
-    """A random weight; one to be quantised on load is f32 until then."""
-    stored = Format.F32 if format is Format.I8 else format
-    return Tensor(name, (outputs, inputs), stored, random_bytes(stored, outputs, inputs, seed))
-
-
 def program(shape: Shape) -> Program:
     """embed, quantise if the format wants it, then one product after the other into one buffer."""
     format = Format(shape.format)
@@ -70,11 +64,16 @@ class OurKernels(Kernels):
         """Build, verify and load the program."""
         made = program(shape)
         verify(made)
-        format = Format(shape.format)
-        weights = {"table": tensor("table", Format.F32, MOST_ROWS, shape.inputs, 0)}
+        # One to be quantised on load is f32 until then.
+        stored = Format.F32 if shape.format == Format.I8 else Format(shape.format)
+        data = random_bytes(stored, shape.outputs, shape.inputs, 1)
+        table = random_bytes("F32", MOST_ROWS, shape.inputs, 0)
+        weights = {"table": Tensor("table", (MOST_ROWS, shape.inputs), Format.F32, table)}
         for index in range(shape.copies):
             name = f"w{index}"
-            weights[name] = tensor(name, format, shape.outputs, shape.inputs, index)
+            # A machine may use bits where they are, and then copies must not share them.
+            own = data if shape.format == Format.I8 else data.copy()
+            weights[name] = Tensor(name, (shape.outputs, shape.inputs), stored, own)
         self.machine = NativeMachine(self.threads)
         self.machine.load(made, weights, pages=0)
         self.copies = shape.copies
