@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from overclock.completion import Completion, Piece, Timing, Usage
+    from overclock.clock.completion import Completion, Piece, Timing, Usage
     from overclock.encoder import Encoder
     from overclock.engine import LLM
     from overclock.errors import OverclockError
@@ -16,10 +16,10 @@ __all__ = ["LLM", "Completion", "Encoder", "OverclockError", "Piece", "Timing", 
 _HOMES = {
     "LLM": "overclock.engine",
     "Encoder": "overclock.encoder",
-    "Completion": "overclock.completion",
-    "Piece": "overclock.completion",
-    "Timing": "overclock.completion",
-    "Usage": "overclock.completion",
+    "Completion": "overclock.clock.completion",
+    "Piece": "overclock.clock.completion",
+    "Timing": "overclock.clock.completion",
+    "Usage": "overclock.clock.completion",
     "OverclockError": "overclock.errors",
 }
 

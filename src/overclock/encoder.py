@@ -24,8 +24,9 @@ from overclock.model.source import Progress
 from overclock.program.compiler import compile
 from overclock.program.program import Program
 
-TICK_TOKENS = 8192
-"""Most tokens that one run takes, unless a single text has more."""
+TICK_TOKENS = 1024
+"""Most tokens that one run takes, unless a single text has more: enough to read the weights for
+nothing, few enough that activations stay in the caches."""
 
 LOGITS_BYTES = 64 << 20
 """Most memory for the word predictions of one run."""
