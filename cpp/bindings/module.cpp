@@ -120,7 +120,8 @@ Batch make_batch(const Ints& token_ids, const Ints& starts, const Ints& contexts
   batch.sequence_of.resize(token_ids.shape(0));
   for (int s = 0; s < batch.sequences; ++s)
     for (int row = batch.starts[s]; row < batch.starts[s + 1]; ++row) {
-      batch.positions[static_cast<size_t>(row)] = batch.contexts[s] + row - batch.starts[s];
+      batch.positions[static_cast<size_t>(row)] =
+          static_cast<int32_t>(int64_t{batch.contexts[s]} + row - batch.starts[s]);
       batch.sequence_of[static_cast<size_t>(row)] = s;
     }
   return batch;
@@ -176,6 +177,13 @@ NB_MODULE(_native, m) {
             return self.add_weight(source, held);
           },
           "source_format"_a, "rows"_a, "columns"_a, "data"_a, "mapped"_a, "format"_a)
+      .def(
+          "add_table",
+          [](Machine& self, const std::string& format, int rows, int columns, const Bytes& data) {
+            return self.add_table(
+                {word<Format>(kFormats, format), rows, columns, data.data(), data.shape(0), false});
+          },
+          "format"_a, "rows"_a, "columns"_a, "data"_a, nb::keep_alive<1, 5>())
       .def("add_vector", &Machine::add_vector, "values"_a)
       .def("add_cache", &Machine::add_cache, "heads"_a, "head_dim"_a, "pages"_a)
       .def("add_slot", &Machine::add_slot)

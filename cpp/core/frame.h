@@ -23,6 +23,11 @@ struct Batch {
   std::vector<int32_t> positions;    // [tokens]
   std::vector<int32_t> sequence_of;  // [tokens]
 
+  // The integers that input buffer `input` stands for: token ids, positions, or token types, which
+  // are null if all are zero.
+  const int32_t* ids(int input) const {
+    return input == 0 ? token_ids : input == 1 ? positions.data() : token_types;
+  }
   int length(int sequence) const { return starts[sequence + 1] - starts[sequence]; }
   const int32_t* pages_of(int sequence) const {
     return pages + size_t(sequence) * size_t(page_columns);

@@ -75,12 +75,14 @@ constexpr Layout layout_of(Format format) {
 // Bytes of one k of a panel of a float format.
 constexpr int float_bytes(Format format) { return kPanel * (format == Format::F32 ? 4 : 2); }
 
-// A packed matrix: `rows` outputs, `columns` inputs.
+// A packed matrix: `rows` outputs, `columns` inputs. A table of floats that is only looked up in
+// (`looked_up`) is left as its file has it, row by row.
 struct Weight {
   Format format = Format::F32;
   int rows = 0;
   int columns = 0;
   const uint8_t* data = nullptr;
+  bool looked_up = false;
 
   int groups() const { return (columns + kGroup - 1) / kGroup; }
   int panels() const { return (rows + kPanel - 1) / kPanel; }

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <stdexcept>
 
+#include "core/check.h"
 #include "core/clock.h"
 #include "core/pack.h"
 #include "core/tiers.h"
@@ -14,12 +14,13 @@ namespace {
 
 constexpr size_t kWeightPiece = 64u << 20;
 constexpr size_t kLaneScratch = 4u << 20;
-constexpr int kMostHead = 512;
+constexpr int kMostThreads = 1024;
+constexpr int kMemoryBoundRows = 4;        // up to here a product waits for its weights
+constexpr size_t kMostAhead = 128u << 10;  // read ahead no more than the second-level cache keeps
 
-[[noreturn]] void refuse(const std::string& why) { throw std::invalid_argument(why); }
-
-void require(bool holds, const char* why) {
-  if (!holds) refuse(why);
+int checked_threads(int threads) {
+  require(threads >= 1 && threads <= kMostThreads, "threads must be 1 to 1024");
+  return threads;
 }
 
 bool is_float(Format format) { return !layout_of(format).quantized(); }
@@ -27,7 +28,7 @@ bool is_float(Format format) { return !layout_of(format).quantized(); }
 }  // namespace
 
 Machine::Machine(int threads, KvFormat kv, const std::string& tier)
-    : pool_(threads), kv_(kv), kernels_(kernels_of(tier)) {
+    : pool_(checked_threads(threads)), kv_(kv), kernels_(kernels_of(tier)) {
   for (int thread = 0; thread < threads; ++thread) scratch_.emplace_back(kLaneScratch, false);
 }
 
@@ -43,14 +44,25 @@ uint8_t* Machine::take_weight_memory(size_t bytes) {
   return address;
 }
 
-int Machine::add_weight(const Source& source, Format format) {
+namespace {
+
+void check_sides(const Source& source) {
   require(source.rows > 0 && source.columns > 0, "a weight has no rows or no columns");
+  require(source.rows <= kMostMatrixSide && source.columns <= kMostMatrixSide,
+          "a weight has more than 2^28 rows or columns");
+  require(source.format != Format::I8, "no file holds weights in I8");
+}
+
+}  // namespace
+
+int Machine::add_weight(const Source& source, Format format) {
+  check_sides(source);
   require(fills_blocks(source.format, source.columns), "a row of a weight ends inside a block");
   require(source.format == format || (format == Format::I8 && is_float(source.format)),
           "a weight can be held in its own format, or a float one in I8");
   const size_t row_bytes = file_row_bytes(source.format, source.columns);
   require(source.bytes == row_bytes * size_t(source.rows), "a weight has the wrong size");
-  Weight weight{format, source.rows, source.columns, nullptr};
+  Weight weight{format, source.rows, source.columns};
   uint8_t* to = take_weight_memory(weight.panel_bytes() * size_t(weight.panels()));
   weight.data = to;
   std::atomic<int> next{0};
@@ -66,14 +78,23 @@ int Machine::add_weight(const Source& source, Format format) {
   return static_cast<int>(weights_.size()) - 1;
 }
 
+int Machine::add_table(const Source& source) {
+  check_sides(source);
+  require(is_float(source.format), "a table for lookups alone holds floats");
+  require(source.bytes == file_row_bytes(source.format, source.columns) * size_t(source.rows),
+          "a table has the wrong size");
+  weights_.push_back({source.format, source.rows, source.columns, source.data, true});
+  return static_cast<int>(weights_.size()) - 1;
+}
+
 int Machine::add_vector(std::vector<float> values) {
   vectors_.push_back(std::move(values));
   return static_cast<int>(vectors_.size()) - 1;
 }
 
 int Machine::add_cache(int heads, int head_dim, int pages) {
-  require(heads > 0 && head_dim > 0 && head_dim <= kMostHead && pages >= 0,
-          "KV pages need 1 to 512 columns a head");
+  require(heads > 0 && heads <= kMostHeads && head_dim > 0 && head_dim <= kMostHead && pages >= 0,
+          "KV pages need 1 to 1024 heads of 1 to 512 columns");
   Cache cache{kv_, heads, head_dim, pages, nullptr};
   cache_memory_.emplace_back(cache.bytes(), false);
   cache.data = cache_memory_.back().data();
@@ -87,34 +108,14 @@ int Machine::add_slot() {
 }
 
 int Machine::add_buffer(const Buffer& buffer) {
-  const size_t limits[] = {3, weights_.size(), vectors_.size(), slots_.size(), caches_.size()};
-  require(buffer.index >= 0 && size_t(buffer.index) < limits[static_cast<size_t>(buffer.kind)],
-          "a buffer stands for memory that is not there");
-  require(buffer.columns > 0, "a buffer has no columns");
-  require(buffer.kind != Kind::Activation || buffer.rows != Rows::None, "an activation has no rows");
+  check_buffer(holdings(), buffer);
   buffers_.push_back(buffer);
   addresses_.push_back(nullptr);
   return static_cast<int>(buffers_.size()) - 1;
 }
 
-// Bounds that keep memory safe; what an instruction means is the verifier's business.
-void Machine::check_operands(const Instruction& instruction) const {
-  for (size_t role = 0; role < instruction.operands.size(); ++role)
-    for (const Operand& operand : instruction.operands[role]) {
-      require(operand.buffer >= 0 && size_t(operand.buffer) < buffers_.size(),
-              "an operand names no buffer");
-      const Buffer& buffer = buffers_[size_t(operand.buffer)];
-      require(operand.start >= 0 && operand.columns > 0 &&
-                  operand.columns <= buffer.columns - operand.start,
-              "an operand reaches past its buffer");
-      require(buffer.element == Element::F32 || operand.start == 0,
-              "an int8 operand must be a whole buffer");
-    }
-}
-
 void Machine::add_instruction(Instruction instruction, const std::vector<float>& frequencies) {
-  check_operands(instruction);
-  require(instruction.heads > 0 && instruction.kv_heads > 0, "an instruction has no heads");
+  check_instruction(holdings(), instruction, frequencies.size());
   if (!frequencies.empty()) {
     const auto same = [&](const Rotation& r) { return r.frequencies == frequencies; };
     const auto found = std::find_if(rotations_.begin(), rotations_.end(), same);
@@ -127,14 +128,23 @@ void Machine::add_instruction(Instruction instruction, const std::vector<float>&
 }
 
 int Machine::add_output(int buffer, std::vector<int> instructions) {
+  require(buffer >= 0 && size_t(buffer) < buffers_.size() &&
+              buffers_[size_t(buffer)].kind == Kind::Activation &&
+              buffers_[size_t(buffer)].element == Element::F32,
+          "an output must be an f32 activation");
   for (int index : instructions)
     require(index >= 0 && size_t(index) < instructions_.size(), "an output needs no instruction");
   outputs_.push_back({buffer, std::move(instructions)});
   return static_cast<int>(outputs_.size()) - 1;
 }
 
+const Machine::Output& Machine::output_at(int output) const {
+  require(output >= 0 && size_t(output) < outputs_.size(), "the program has no such output");
+  return outputs_[size_t(output)];
+}
+
 int Machine::output_columns(int output) const {
-  return buffers_[size_t(outputs_[size_t(output)].buffer)].columns;
+  return buffers_[size_t(output_at(output).buffer)].columns;
 }
 
 namespace {
@@ -158,7 +168,7 @@ int longest(const Batch& batch) {
 }  // namespace
 
 int Machine::output_rows(const Batch& batch, int output) const {
-  return row_count(batch, buffers_[size_t(outputs_[size_t(output)].buffer)].rows);
+  return row_count(batch, buffers_[size_t(output_at(output).buffer)].rows);
 }
 
 void Machine::make_room(const Batch& batch, const Output& output, float* result) {
@@ -171,8 +181,8 @@ void Machine::make_room(const Batch& batch, const Output& output, float* result)
     const size_t tokens = round_up(size_t(longest(batch)), kPageTokens);
     scratch = std::max(scratch, kLaneScratch + 2 * 4 * tokens * head);
   }
-  if (scratch_.front().bytes() < scratch)
-    for (Memory& memory : scratch_) memory = Memory(scratch, false);
+  for (Memory& memory : scratch_)
+    if (memory.bytes() < scratch) memory = Memory(scratch, false);
   std::vector<size_t> needed(slots_.size(), 0);
   const auto bytes_of = [&](const Buffer& buffer) {
     const size_t row = buffer.element == Element::I8 ? QuantizedRow::row_bytes(buffer.columns)
@@ -188,6 +198,10 @@ void Machine::make_room(const Batch& batch, const Output& output, float* result)
     if (buffers_[index].kind == Kind::Activation)
       addresses_[index] = slots_[size_t(buffers_[index].index)].data();
   addresses_[size_t(output.buffer)] = reinterpret_cast<uint8_t*>(result);
+}
+
+Holdings Machine::holdings() const {
+  return {buffers_, weights_, vectors_, caches_, slots_.size()};
 }
 
 Frame Machine::frame_for(const Batch& batch) {
@@ -209,10 +223,32 @@ void Machine::turn_rotations(const Batch& batch, const Lane& lane) {
       }
 }
 
-void Machine::step(const Frame& frame, int index, const Lane& lane) {
+void Machine::look_ahead(const Output& output, size_t position, const Lane& lane,
+                         Ahead& ahead) const {
+  while (++position < output.instructions.size()) {
+    const int index = output.instructions[position];
+    const Instruction& next = instructions_[size_t(index)];
+    if (next.op != Op::Matmul && next.op != Op::GatedMatmul) continue;
+    if (ahead.instruction == index) return;
+    const Role role = next.op == Op::Matmul ? Role::W : Role::Gate;
+    const Weight& weight = weights_[size_t(buffers_[size_t(next.one(role).buffer)].index)];
+    const size_t share = size_t(lane.piece(weight.panels())) * weight.panel_bytes();
+    const size_t total = size_t(weight.panels()) * weight.panel_bytes();
+    const uint8_t* const end = weight.data + total;
+    ahead.instruction = index;
+    ahead.at = std::min(weight.data + size_t(lane.index) * share, end);
+    ahead.stop = std::min(ahead.at + std::min(share, kMostAhead), end);
+    return;
+  }
+}
+
+void Machine::step(const Frame& frame, int index, const Lane& lane, Ahead& ahead) {
   const Instruction& instruction = instructions_[size_t(index)];
   kernels_.run[static_cast<size_t>(instruction.op)](frame, instruction, lane);
-  pool_.barrier().wait();
+  pool_.barrier().wait([&] {
+    for (int line = 0; line < 4 && ahead.at < ahead.stop; ++line, ahead.at += 64)
+      __builtin_prefetch(ahead.at, 0, 2);
+  });
   if (instruction.op != Op::Attend ||
       !kernels_.splits_attention(frame, instruction, pool_.threads()))
     return;
@@ -230,8 +266,12 @@ void Machine::work(const Frame& frame, const Output& output, int thread) {
     pool_.barrier().wait();
   }
   uint64_t before = ticks_now();
-  for (int index : output.instructions) {
-    step(frame, index, {thread, pool_.threads(), &counters_[size_t(index)], scratch});
+  Ahead ahead;
+  for (size_t position = 0; position < output.instructions.size(); ++position) {
+    const int index = output.instructions[position];
+    const Lane lane{thread, pool_.threads(), &counters_[size_t(index)], scratch};
+    if (frame.batch.tokens <= kMemoryBoundRows) look_ahead(output, position, lane, ahead);
+    step(frame, index, lane, ahead);
     if (thread != 0) continue;
     const uint64_t now = ticks_now();
     ticks_[size_t(index)] += now - before;
@@ -239,41 +279,10 @@ void Machine::work(const Frame& frame, const Output& output, int thread) {
   }
 }
 
-// The machine is the last gate before memory: a batch that would leave it is refused here even if
-// every check above was left out.
-void Machine::check_batch(const Batch& batch) const {
-  for (int s = 0; s < batch.sequences; ++s) {
-    require(batch.length(s) > 0 && batch.contexts[s] >= 0, "a sequence of the batch has no tokens");
-    const int last = batch.contexts[s] + batch.length(s) - 1;
-    for (const Cache& cache : caches_) {
-      require(last / kPageTokens < batch.page_columns, "a sequence has too few KV pages");
-      for (int page = 0; page <= last / kPageTokens; ++page)
-        require(batch.pages_of(s)[page] >= 0 && batch.pages_of(s)[page] < cache.pages,
-                "a KV page is out of range");
-      break;  // all layers have the same number of pages
-    }
-  }
-  for (int row = 0; row < batch.selected; ++row)
-    require(batch.output_rows[row] >= 0 && batch.output_rows[row] < batch.tokens,
-            "an output row is out of range");
-  const auto check_ids = [&](const Instruction& instruction) {
-    const Weight& table = weights_[size_t(buffers_[size_t(instruction.one(Role::Table).buffer)].index)];
-    const int input = buffers_[size_t(instruction.one(Role::Ids).buffer)].index;
-    const int32_t* ids = input == 0   ? batch.token_ids
-                         : input == 1 ? batch.positions.data()
-                                      : batch.token_types;
-    for (int row = 0; ids && row < batch.tokens; ++row)
-      require(ids[row] >= 0 && ids[row] < table.rows - instruction.offset,
-              "a token id, position or type is outside its table");
-  };
-  for (const Instruction& instruction : instructions_)
-    if (instruction.op == Op::Embed) check_ids(instruction);
-}
-
 void Machine::run(const Batch& batch, int index, float* result) {
-  require(index >= 0 && size_t(index) < outputs_.size(), "the program has no such output");
-  check_batch(batch);
-  const Output& output = outputs_[size_t(index)];
+  const std::lock_guard alone(running_);
+  const Output& output = output_at(index);
+  check_batch(holdings(), instructions_, batch);
   make_room(batch, output, result);
   for (Rotation& rotation : rotations_) {
     const size_t size = size_t(batch.tokens) * 2 * size_t(rotation.pairs());
@@ -296,6 +305,7 @@ void Machine::run(const Batch& batch, int index, float* result) {
 }
 
 std::vector<double> Machine::take_seconds(int64_t& runs) {
+  const std::lock_guard alone(running_);
   std::vector<double> seconds(ticks_.size());
   const double tick = seconds_per_tick();
   for (size_t i = 0; i < ticks_.size(); ++i) seconds[i] = static_cast<double>(ticks_[i]) * tick;

@@ -3,10 +3,11 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
-#include "core/frame.h"
+#include "core/check.h"
 #include "core/memory.h"
 #include "core/pool.h"
 
@@ -30,6 +31,8 @@ class Machine {
   // The program is built up once, in this order; each call returns an index for later ones.
   // All throw std::invalid_argument for what cannot be.
   int add_weight(const Source& source, Format format);
+  // A float table for lookups alone; its memory must outlive the machine.
+  int add_table(const Source& source);
   int add_vector(std::vector<float> values);
   int add_cache(int heads, int head_dim, int pages);
   int add_slot();
@@ -38,7 +41,8 @@ class Machine {
   // What a run has to do for output `buffer`: indices of instructions, in order.
   int add_output(int buffer, std::vector<int> instructions);
 
-  // Runs the batch and writes output `output` to `result`, f32[rows, columns].
+  // Runs the batch and writes output `output` to `result`, f32[rows, columns]. Calls from several
+  // threads wait for each other.
   void run(const Batch& batch, int output, float* result);
 
   int threads() const { return pool_.threads(); }
@@ -57,15 +61,23 @@ class Machine {
     std::vector<int> instructions;
   };
 
-  void check_operands(const Instruction& instruction) const;
-  void check_batch(const Batch& batch) const;
+  const Output& output_at(int output) const;
+  Holdings holdings() const;
   void make_room(const Batch& batch, const Output& output, float* result);
   void turn_rotations(const Batch& batch, const Lane& lane);
   void work(const Frame& frame, const Output& output, int thread);
-  void step(const Frame& frame, int index, const Lane& lane);
+  // Where a thread that has to wait reads ahead: its first share of the next product's weights.
+  struct Ahead {
+    int instruction = -1;
+    const uint8_t* at = nullptr;
+    const uint8_t* stop = nullptr;
+  };
+  void look_ahead(const Output& output, size_t position, const Lane& lane, Ahead& ahead) const;
+  void step(const Frame& frame, int index, const Lane& lane, Ahead& ahead);
   Frame frame_for(const Batch& batch);
   uint8_t* take_weight_memory(size_t bytes);
 
+  std::mutex running_;
   Pool pool_;
   const KvFormat kv_;
   const Kernels& kernels_;

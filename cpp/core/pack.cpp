@@ -366,6 +366,12 @@ void pack_panel(const Weight& to, Format source_format, const uint8_t* source, i
 }
 
 void unpack_row(const Weight& weight, int row, float* out) {
+  if (weight.looked_up) {
+    const size_t bytes = file_row_bytes(weight.format, 1);
+    const uint8_t* from = weight.data + size_t(row) * file_row_bytes(weight.format, weight.columns);
+    for (int k = 0; k < weight.columns; ++k) out[k] = load_float(weight.format, from + k * bytes);
+    return;
+  }
   const uint8_t* panel = weight.panel(row / kPanel);
   const int column = row % kPanel;
   switch (weight.format) {

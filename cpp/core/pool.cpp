@@ -3,6 +3,9 @@
 #include <sched.h>
 
 #include <chrono>
+#include <stdexcept>
+#include <string>
+#include <system_error>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -33,11 +36,19 @@ void Barrier::relax(int spins) {
 
 Pool::Pool(int threads) : threads_(threads), barrier_(threads) {
   workers_.reserve(static_cast<size_t>(threads - 1));
-  for (int thread = 1; thread < threads; ++thread)
-    workers_.emplace_back([this, thread] { work(thread); });
+  try {
+    for (int thread = 1; thread < threads; ++thread)
+      workers_.emplace_back([this, thread] { work(thread); });
+  } catch (const std::system_error&) {
+    close();
+    throw std::invalid_argument("the system does not give this process " +
+                                std::to_string(threads) + " threads");
+  }
 }
 
-Pool::~Pool() {
+Pool::~Pool() { close(); }
+
+void Pool::close() {
   closing_.store(true, std::memory_order_release);
   issued_.fetch_add(1, std::memory_order_release);
   issued_.notify_all();

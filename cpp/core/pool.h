@@ -16,6 +16,12 @@ class Barrier {
   explicit Barrier(int threads) : threads_(threads) {}
 
   void wait() {
+    wait([] {});
+  }
+
+  // Calls idle() again and again while it waits.
+  template <class Idle>
+  void wait(Idle idle) {
     if (threads_ == 1) return;
     const uint32_t round = round_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
@@ -23,7 +29,10 @@ class Barrier {
       round_.store(round + 1, std::memory_order_release);
       return;
     }
-    for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) relax(spins);
+    for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) {
+      idle();
+      relax(spins);
+    }
   }
 
   static void relax(int spins);
@@ -50,6 +59,7 @@ class Pool {
   void run(const std::function<void(int)>& job);
 
  private:
+  void close();
   void work(int thread);
   uint32_t next_job(uint32_t seen) const;
 

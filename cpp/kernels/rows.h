@@ -12,11 +12,7 @@ inline void embed(const Frame& frame, const Instruction& instruction, const Lane
   const Operand& y = instruction.one(Role::Y);
   const FloatRows to = frame.floats(y);
   const Weight& table = frame.weight(instruction.one(Role::Table));
-  const int input = frame.buffer(instruction.one(Role::Ids)).index;
-  const Batch& batch = frame.batch;
-  const int32_t* ids = input == 0   ? batch.token_ids
-                       : input == 1 ? batch.positions.data()
-                                    : batch.token_types;
+  const int32_t* ids = frame.batch.ids(frame.buffer(instruction.one(Role::Ids)).index);
   const Vf scale = vset(instruction.scale);
   over_rows(frame, y, lane, [&](int row) {
     const int id = (ids ? ids[row] : 0) + instruction.offset;
