@@ -105,7 +105,10 @@ inline Vb vbfour(const int8_t* p) {
   return _mm512_set1_epi32(word);
 }
 
-inline void vprefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+// Forced inline: GCC takes a function that only prefetches for one without effect, and drops it.
+[[gnu::always_inline]] inline void vprefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+// For what is read once.
+[[gnu::always_inline]] inline void vstream(const void* p) { __builtin_prefetch(p, 0, 0); }
 
 // The 16 x 16 floats at `from` with rows and columns exchanged.
 inline void transpose_16(const float* from, size_t stride, float* to, size_t to_stride) {

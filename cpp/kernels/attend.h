@@ -6,7 +6,8 @@
 // not see get the weight 0, and adding 0 changes no sum.
 
 inline constexpr int kChunk = 256;
-inline constexpr int kQueryRows = 48;  // query rows of a unit of work
+inline constexpr int kQueryRows = 24;             // query rows of a unit of work: scores stay in L1
+inline constexpr int kScoreStride = kChunk + 16;  // a multiple of 4 KiB would crowd a few cache sets
 inline constexpr int kChunkPages = kChunk / kPageTokens;
 
 template <KvFormat E>
@@ -28,11 +29,11 @@ struct ChunkSource {
   size_t value_bytes;
 };
 
-inline void prefetch_bytes(const uint8_t* from, size_t bytes) {
+[[gnu::always_inline]] inline void prefetch_bytes(const uint8_t* from, size_t bytes) {
   for (size_t at = 0; at < bytes; at += 64) vprefetch(from + at);
 }
 
-// R queries x the 32 keys of a page; scores are kChunk floats apart.
+// R queries x the 32 keys of a page; scores are kScoreStride floats apart.
 template <int R, KvFormat E>
 void score_tile(const float* q, int columns, const uint8_t* keys, float* scores) {
   Vf sums[R][2];
@@ -46,7 +47,7 @@ void score_tile(const float* q, int columns, const uint8_t* keys, float* scores)
       sums[r][1] = vfma(value, k1, sums[r][1]);
     });
   }
-  unroll<2 * R>([&](auto i) INLINE { vstore(scores + kChunk * (i / 2) + 16 * (i % 2), sums[i / 2][i % 2]); });
+  unroll<2 * R>([&](auto i) INLINE { vstore(scores + kScoreStride * (i / 2) + 16 * (i % 2), sums[i / 2][i % 2]); });
 }
 
 // R rows of weights x keys first … last − 1, into N · 16 columns of out from column `column` on.
@@ -63,7 +64,7 @@ void value_tile(const float* weights, const ChunkSource& source, int first, int 
       Vf values[N];
       unroll<N>([&](auto n) INLINE { values[n] = load_kv<E>(page, at + 16 * n); });
       unroll<R>([&](auto r) INLINE {
-        const Vf weight = vset(weights[r * kChunk + key]);
+        const Vf weight = vset(weights[r * kScoreStride + key]);
         unroll<N>([&](auto n) INLINE { sums[r][n] = vfma(weight, values[n], sums[r][n]); });
       });
     }
@@ -152,13 +153,13 @@ void attend_chunk(const QueryBlock& block, const ChunkSource& source, int start,
     for (int r = 0; r < block.rows; r += kAttendRows) {
       const int n = std::min(kAttendRows, block.rows - r);
       kTiles.score[size_t(n - 1)](block.q + r * block.columns, block.columns, source.keys[page],
-                                  scores + r * kChunk + page * kPageTokens);
+                                  scores + r * kScoreStride + page * kPageTokens);
     }
   }
   int tile_low[kQueryRows];
   int tile_high[kQueryRows];
   for (int r = 0; r < block.rows; ++r) {
-    float* row = scores + r * kChunk;
+    float* row = scores + r * kScoreStride;
     const int low = std::max(0, block.first[r] - start);
     const int high = std::min(reach, block.last[r] - start);
     tile_low[r] = low < high ? low : kChunk;
@@ -180,7 +181,7 @@ void attend_chunk(const QueryBlock& block, const ChunkSource& source, int start,
     const int high = *std::max_element(tile_high + r, tile_high + r + n);
     for (int column = 0; column < block.out_stride; column += 64) {
       const int vectors = std::min(4, (block.out_stride - column) / 16);
-      kTiles.value[size_t(vectors - 1)][size_t(n - 1)](scores + r * kChunk, source, low, high,
+      kTiles.value[size_t(vectors - 1)][size_t(n - 1)](scores + r * kScoreStride, source, low, high,
                                                        column, block.out + r * block.out_stride,
                                                        block.out_stride);
     }
@@ -207,7 +208,7 @@ inline void merge_row(float chunk_most, float chunk_sum, const float* chunk_out,
 // A lane's room for one unit of work.
 struct AttendScratch {
   QueryBlock block;
-  float* scores;  // [kQueryRows][kChunk]
+  float* scores;  // [kQueryRows][kScoreStride]
   float* most;    // running maxima, sums and values
   float* sum;
   float* out;
@@ -230,7 +231,7 @@ struct AttendScratch {
              take(rows),
              take(rows),
              take(rows * size_t(stride))};
-    scores = take(rows * kChunk);
+    scores = take(rows * kScoreStride);
     most = take(rows);
     sum = take(rows);
     out = take(rows * size_t(stride));
@@ -470,14 +471,31 @@ inline void attend(const Frame& frame, const Instruction& instruction, const Lan
     attend_whole(frame, instruction, lane);
 }
 
-// Keys and values of one head of a sequence into pages of f32: the layout that score_tile and
-// value_tile want.
-inline void pack_pages(const FloatRows& k, const FloatRows& v, int first_row, int tokens, int head,
-                       int columns, int stride, float* keys, float* values) {
-  for (int t = 0; t < tokens; ++t) {
-    const float* key = k.row(first_row + t) + head * columns;
+// Keys of one head of a sequence into pages of f32, [columns][kPageTokens] each.
+inline void pack_keys(const FloatRows& k, int first_row, int tokens, int head, int columns,
+                      float* keys) {
+  constexpr int tile = 16;
+  for (int t = 0; t < tokens; t += tile) {
+    const float* from = k.row(first_row + t) + head * columns;
     float* to = keys + size_t(t / kPageTokens) * kPageTokens * columns + t % kPageTokens;
-    for (int i = 0; i < columns; ++i) to[i * kPageTokens] = key[i];
+    const bool whole = tokens - t >= tile;
+    for (int i = 0; i < columns; i += tile) {
+      if (whole && columns - i >= tile) {
+        transpose_16(from + i, k.stride, to + i * kPageTokens, kPageTokens);
+        continue;
+      }
+      const int rows = std::min(tile, tokens - t);
+      for (int column = i; column < std::min(i + tile, columns); ++column)
+        for (int row = 0; row < rows; ++row)
+          to[column * kPageTokens + row] = from[size_t(row) * k.stride + column];
+    }
+  }
+}
+
+// Values of one head of a sequence, [tokens][stride].
+inline void pack_values(const FloatRows& v, int first_row, int tokens, int head, int columns,
+                        int stride, float* values) {
+  for (int t = 0; t < tokens; ++t) {
     const float* value = v.row(first_row + t) + head * columns;
     for (int i = 0; i < stride; i += 16)
       vstore(values + size_t(t) * stride + i, vload_tail(value, i, columns));
@@ -501,7 +519,8 @@ inline void attend_all(const Frame& frame, const Instruction& instruction, const
     const int pages = (tokens + kPageTokens - 1) / kPageTokens;
     float* keys = reinterpret_cast<float*>(s.rest);
     float* values = keys + size_t(pages) * kPageTokens * columns;
-    pack_pages(k, v, first_row, tokens, head, columns, stride, keys, values);
+    pack_keys(k, first_row, tokens, head, columns, keys);
+    pack_values(v, first_row, tokens, head, columns, stride, values);
     for (int t = 0; t < tokens; t += kQueryRows) {
       s.block.rows = std::min(kQueryRows, tokens - t);
       for (int r = 0; r < s.block.rows; ++r) {

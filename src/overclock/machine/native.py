@@ -13,11 +13,13 @@ from overclock.errors import MachineError
 from overclock.machine.batch import BatchRules
 from overclock.machine.computer import usable_cores
 from overclock.machine.machine import Batch, Counters
+from overclock.model.formats import Format
 from overclock.model.model import Tensor
-from overclock.program.isa import OPTIONAL_ATTRIBUTES
+from overclock.program.isa import OPTIONAL_ATTRIBUTES, Op
 from overclock.program.plan import plan
 from overclock.program.program import Buffer, Instruction, Kind, KvFormat, Operand, Program
 
+FLOATS = frozenset({Format.F32, Format.F16, Format.BF16})
 INPUTS = ("token_ids", "positions", "token_types")
 
 instruction_sets = _native.instruction_sets
@@ -130,6 +132,7 @@ class _Loader:
         self._weights = weights
         self._pages = pages
         self._plan = plan(program)
+        self._tables = _only_looked_up(program)
         self._ids: dict[str, int] = {}
 
     def load(self) -> dict[str, int]:
@@ -167,6 +170,8 @@ class _Loader:
         tensor = self._tensor(buffer)
         if len(tensor.shape) == 1:
             return "vector", self._core.add_vector(tensor.dequantize().tolist())
+        if buffer.name in self._tables and buffer.format in FLOATS:
+            return "weight", self._core.add_table(buffer.format.value, *tensor.shape, tensor.data)
         return "weight", self._core.add_weight(
             tensor.format.value,
             *tensor.shape,
@@ -209,6 +214,16 @@ class _Loader:
             (self._ids[operand.buffer], operand.start, self._program.columns(operand))
             for operand in operands
         ]
+
+
+def _only_looked_up(program: Program) -> frozenset[str]:
+    """The weights that no instruction but embed reads."""
+    tables: set[str] = set()
+    others: set[str] = set()
+    for instruction in program.instructions:
+        names = tables if instruction.op is Op.EMBED else others
+        names.update(operand.buffer for operand in instruction.reads())
+    return frozenset(tables - others)
 
 
 def _is_mapped(data: NDArray[np.uint8]) -> bool:
