@@ -162,18 +162,23 @@ def render(rows: Sequence[Row]) -> str:
                 f"{number(summary.low)}–{number(summary.high)}",
                 ratio or "",
                 f"{number(ratio.ratio.low)}–{number(ratio.ratio.high)}" if ratio else "",
-                _verdict(ratio.ratio.median if ratio else None, goal),
+                _verdict(ratio.ratio if ratio else None, goal),
             )
         )
     headings = ("task", "engine", "median", "quartiles", "ours ÷ it", "quartiles", "goal")
     return table(headings, lines)
 
 
-def _verdict(ratio: float | None, goal: float | None) -> str:
+def _verdict(ratio: Summary | None, goal: float | None) -> str:
+    """Reached or missed only where the quartiles of the ratio are on one side of the goal."""
     if goal is None:
         return ""
     told = f"≥ {number(goal)}"
-    return told if ratio is None else f"{told} {'reached' if ratio >= goal else 'missed'}"
+    if ratio is None:
+        return told
+    if ratio.low < goal <= ratio.high:
+        return f"{told} uncertain"
+    return f"{told} {'reached' if ratio.low >= goal else 'missed'}"
 
 
 def long_context(rows: Sequence[Row]) -> str:
