@@ -186,6 +186,7 @@ NB_MODULE(_native, m) {
           "format"_a, "rows"_a, "columns"_a, "data"_a, nb::keep_alive<1, 5>())
       .def("add_vector", &Machine::add_vector, "values"_a)
       .def("add_cache", &Machine::add_cache, "heads"_a, "head_dim"_a, "pages"_a)
+      .def("set_context", &Machine::set_context, "tokens"_a)
       .def("add_slot", &Machine::add_slot)
       .def(
           "add_buffer",
@@ -196,8 +197,9 @@ NB_MODULE(_native, m) {
       .def("add_instruction", &add_instruction, "op"_a, "operands"_a, "attributes"_a,
            "frequencies"_a)
       .def("add_output", &Machine::add_output, "buffer"_a, "instructions"_a)
-      .def("run", &run, "token_ids"_a, "starts"_a, "contexts"_a, "pages"_a, "output_rows"_a,
-           "token_types"_a.none(), "output"_a)
+      .def("run", &run, "token_ids"_a.noconvert(), "starts"_a.noconvert(), "contexts"_a.noconvert(),
+           "pages"_a.noconvert(), "output_rows"_a.noconvert(), "token_types"_a.none().noconvert(),
+           "output"_a)
       .def("take_seconds",
            [](Machine& self) {
              int64_t runs = 0;

@@ -316,7 +316,7 @@ int64_t columns_behind(const Holdings& holdings, const Buffer& buffer) {
   return buffer.columns;
 }
 
-void check_sequences(const Batch& batch) {
+void check_sequences(const Batch& batch, int most_tokens, bool keeps_kv) {
   require(batch.tokens > 0 && batch.sequences > 0, "a batch has no tokens");
   require(batch.tokens <= kMostTokens, "a batch has more than 1048576 tokens");
   require(batch.selected >= 0 && batch.selected <= kMostTokens, "a batch has too many output rows");
@@ -329,8 +329,9 @@ void check_sequences(const Batch& batch) {
     const int start = batch.starts[s];
     require(batch.starts[s + 1] > start && batch.starts[s + 1] <= batch.tokens,
             "a sequence of the batch has no tokens");
-    require(batch.contexts[s] >= 0 && batch.contexts[s] <= INT32_MAX - kMostTokens,
-            "a context is out of range");
+    require(batch.contexts[s] >= 0 && batch.contexts[s] <= most_tokens - batch.length(s),
+            "a sequence is longer than the context");
+    require(keeps_kv || batch.contexts[s] == 0, "an encoder keeps no context");
     for (int row = start; row < batch.starts[s + 1]; ++row)
       require(batch.positions[size_t(row)] == batch.contexts[s] + row - start &&
                   batch.sequence_of[size_t(row)] == s,
@@ -342,12 +343,20 @@ void check_pages(const Holdings& holdings, const Batch& batch) {
   if (holdings.caches.empty()) return;
   int pages = INT32_MAX;
   for (const Cache& cache : holdings.caches) pages = std::min(pages, cache.pages);
+  enum Use : uint8_t { kUnused, kRead, kWritten };
+  std::vector<Use> uses(size_t(pages), kUnused);
   for (int s = 0; s < batch.sequences; ++s) {
+    const int first_written = batch.contexts[s] / kPageTokens;
     const int last = (batch.contexts[s] + batch.length(s) - 1) / kPageTokens;
     require(last < batch.page_columns, "a sequence has too few KV pages");
-    for (int page = 0; page <= last; ++page)
-      require(batch.pages_of(s)[page] >= 0 && batch.pages_of(s)[page] < pages,
-              "a KV page is out of range");
+    for (int i = 0; i <= last; ++i) {
+      const int page = batch.pages_of(s)[i];
+      require(page >= 0 && page < pages, "a KV page is out of range");
+      const Use use = i < first_written ? kRead : kWritten;
+      require(uses[size_t(page)] == kUnused || (use == kRead && uses[size_t(page)] == kRead),
+              "a KV page that is written is used twice");
+      uses[size_t(page)] = use;
+    }
   }
 }
 
@@ -382,7 +391,7 @@ void check_instruction(const Holdings& holdings, const Instruction& instruction,
 
 void check_batch(const Holdings& holdings, const std::vector<Instruction>& instructions,
                  const Batch& batch) {
-  check_sequences(batch);
+  check_sequences(batch, holdings.context, !holdings.caches.empty());
   check_pages(holdings, batch);
   for (int row = 0; row < batch.selected; ++row)
     require(batch.output_rows[row] >= 0 && batch.output_rows[row] < batch.tokens,

@@ -24,6 +24,7 @@ struct Holdings {
   const std::vector<std::vector<float>>& vectors;
   const std::vector<Cache>& caches;
   size_t slots;
+  int context;  // most tokens of a sequence
 };
 
 void check_buffer(const Holdings& holdings, const Buffer& buffer);

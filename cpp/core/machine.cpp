@@ -201,7 +201,7 @@ void Machine::make_room(const Batch& batch, const Output& output, float* result)
 }
 
 Holdings Machine::holdings() const {
-  return {buffers_, weights_, vectors_, caches_, slots_.size()};
+  return {buffers_, weights_, vectors_, caches_, slots_.size(), context_};
 }
 
 Frame Machine::frame_for(const Batch& batch) {

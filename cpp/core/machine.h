@@ -28,6 +28,8 @@ class Machine {
   // `tier` names the instruction set to use, or is empty for the best that this processor has.
   Machine(int threads, KvFormat kv, const std::string& tier);
 
+  // Most tokens of a sequence; without it, as many as can be counted.
+  void set_context(int tokens) { context_ = tokens; }
   // The program is built up once, in this order; each call returns an index for later ones.
   // All throw std::invalid_argument for what cannot be.
   int add_weight(const Source& source, Format format);
@@ -99,6 +101,7 @@ class Machine {
   std::unique_ptr<std::atomic<int>[]> counters_;
   std::vector<uint64_t> ticks_;
   int64_t runs_ = 0;
+  int context_ = INT32_MAX;
 };
 
 }  // namespace overclock

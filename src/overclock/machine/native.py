@@ -93,16 +93,26 @@ class NativeMachine:
         """
         if self._program is None:
             raise MachineError("the machine has no program; call load() first")
-        self._rules.check(batch)
-        return self._core.run(
-            batch.token_ids,
-            batch.starts,
-            batch.contexts,
-            batch.pages,
-            batch.output_rows,
-            batch.token_types,
-            self._outputs[batch.output],
-        )
+        try:
+            return self._core.run(
+                batch.token_ids,
+                batch.starts,
+                batch.contexts,
+                batch.pages,
+                batch.output_rows,
+                batch.token_types,
+                self._outputs[batch.output],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            # The core refuses what would leave its memory, in few words; the rules that all
+            # machines share cost too much for every token, but say it better.
+            self._rules.check(batch)
+            raise MachineError(f"the batch does not fit {self._program.name}: {error}") from error
+        except MemoryError as error:
+            raise MachineError(
+                f"there is not enough memory for a batch of {len(batch.token_ids)} tokens; "
+                "give it fewer"
+            ) from error
 
     def counters(self) -> Counters:
         """What each instruction cost since the last call, which also sets them to zero."""
@@ -144,6 +154,7 @@ class _Loader:
                 self._ids[buffer.name] = self._add_buffer(buffer)
         for instruction in self._program.instructions:
             self._add_instruction(instruction)
+        self._core.set_context(self._program.context)
         return {
             name: self._core.add_output(
                 self._ids[operand.buffer], list(self._program.needed_for(name))
