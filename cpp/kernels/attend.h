@@ -477,6 +477,7 @@ inline void pack_keys(const FloatRows& k, int first_row, int tokens, int head, i
   constexpr int tile = 16;
   for (int t = 0; t < tokens; t += tile) {
     const float* from = k.row(first_row + t) + head * columns;
+    for (int row = 0; row < tile; ++row) vprefetch(from + size_t(row + tile) * k.stride);
     float* to = keys + size_t(t / kPageTokens) * kPageTokens * columns + t % kPageTokens;
     const bool whole = tokens - t >= tile;
     for (int i = 0; i < columns; i += tile) {
@@ -497,6 +498,7 @@ inline void pack_values(const FloatRows& v, int first_row, int tokens, int head,
                         int stride, float* values) {
   for (int t = 0; t < tokens; ++t) {
     const float* value = v.row(first_row + t) + head * columns;
+    vprefetch(value + 16 * v.stride);
     for (int i = 0; i < stride; i += 16)
       vstore(values + size_t(t) * stride + i, vload_tail(value, i, columns));
   }

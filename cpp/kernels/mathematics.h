@@ -23,25 +23,31 @@ inline Vf vtanh(Vf x) {
   return vsub(vset(1.0f), vdiv(vset(2.0f), vadd(e, vset(1.0f))));
 }
 
-// The error function, absolute error below 2e-7 (Abramowitz and Stegun 7.1.26).
-inline Vf verf(Vf x) {
-  const Vf magnitude = vabs(x);
-  const Vf t = vdiv(vset(1.0f), vfma(vset(0.3275911f), magnitude, vset(1.0f)));
-  Vf p = vset(1.061405429f);
-  p = vfma(p, t, vset(-1.453152027f));
-  p = vfma(p, t, vset(1.421413741f));
-  p = vfma(p, t, vset(-0.284496736f));
-  p = vfma(p, t, vset(0.254829592f));
-  const Vf tail = vmul(vmul(p, t), vexp(vmul(vmul(magnitude, magnitude), vset(-1.0f))));
-  const Vf value = vsub(vset(1.0f), tail);
-  return vbelow(x, vzero(), vsub(vzero(), value), value);
+// erf(x / sqrt 2), absolute error below 2e-7: x · P(x²) / Q(x²), fitted by weighted least squares on
+// [0, 5.2], beyond which it is 1 in f32.
+inline Vf verf_sqrt_half(Vf x) {
+  const Vf bounded = vmin(vmax(x, vset(-5.2f)), vset(5.2f));
+  const Vf z = vmul(bounded, bounded);
+  Vf p = vset(4.8081523859876624e-08f);
+  p = vfma(p, z, vset(1.2924393115980009e-05f));
+  p = vfma(p, z, vset(3.3023741935559657e-04f));
+  p = vfma(p, z, vset(9.3147139447798330e-03f));
+  p = vfma(p, z, vset(6.6708222870501620e-02f));
+  p = vfma(p, z, vset(7.9788431028903870e-01f));
+  Vf q = vset(1.2430066836302154e-06f);
+  q = vfma(q, z, vset(7.3154851096985420e-05f));
+  q = vfma(q, z, vset(1.8632134911787538e-03f));
+  q = vfma(q, z, vset(2.8388185148766130e-02f));
+  q = vfma(q, z, vset(2.5027167580410714e-01f));
+  q = vfma(q, z, vset(1.0f));
+  return vdiv(vmul(bounded, p), q);
 }
 
 inline Vf vsilu(Vf x) { return vdiv(x, vadd(vset(1.0f), vexp(vsub(vzero(), x)))); }
 
 inline Vf vgelu(Vf x) {
   const Vf half = vmul(vset(0.5f), x);
-  return vfma(half, verf(vmul(x, vset(0.70710678f))), half);
+  return vfma(half, verf_sqrt_half(x), half);
 }
 
 inline Vf vgelu_tanh(Vf x) {

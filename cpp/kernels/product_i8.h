@@ -5,7 +5,7 @@
 // the same order, so that the result does not depend on how rows are tiled.
 
 inline constexpr int kBlockGroups = 24;  // groups of one unpacked panel: 24 KiB in L1
-inline constexpr int kBlockRows = 256;   // rows that share an unpacked panel
+inline constexpr int kBlockRows = 512;   // rows that share an unpacked panel
 inline constexpr int kPrefetchBytes = 4096;  // measured: 2 KiB is too near, 8 KiB no better
 
 // 32 columns of `groups` groups, unpacked.
