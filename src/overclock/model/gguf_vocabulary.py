@@ -42,7 +42,7 @@ class Vocabulary:
         """
         self._metadata = metadata
         self.tokens = self.texts("tokens")
-        self.ids = {token: id for id, token in enumerate(self.tokens)}
+        self.ids = dict(zip(self.tokens, range(len(self.tokens)), strict=True))
         if len(self.ids) != len(self.tokens):
             self._refuse_double()
         self.types = self._types()

@@ -104,9 +104,9 @@ class _Window:
         start, stop = int(run[0]), int(self._ends(run[-1:])[0])
         text = self.bytes[start:stop].copy()
         text[run - start] = 0
-        kept = np.ones(len(text), np.bool_)
-        kept[(run - start)[:, None] + np.arange(1, _HEADER)] = False
-        strings = text[kept].tobytes().decode("utf-8", "surrogateescape").split("\0")[1:]
-        if len(strings) != len(run):  # a string holds a zero byte itself
-            strings = [_read_one(self.data, place)[0][0] for place in run.tolist()]
-        return strings, stop - start
+        kept = text != 0
+        if len(text) - np.count_nonzero(kept) > _HEADER * len(run):  # a string holds a zero byte
+            return [_read_one(self.data, place)[0][0] for place in run.tolist()], stop - start
+        kept[:-1] |= kept[1:]  # the last byte of a header: what follows is the string
+        joined = text[kept].tobytes().decode("utf-8", "surrogateescape")
+        return joined.split("\0")[1:], stop - start

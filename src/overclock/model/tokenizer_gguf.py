@@ -7,9 +7,8 @@ continuations with ``##``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain, repeat
-from operator import add, itemgetter
 
 import numpy as np
 from tokenizers import AddedToken, Regex, decoders, models, normalizers
@@ -21,6 +20,7 @@ from overclock.model import pretokenizers
 from overclock.model.gguf_vocabulary import CONTROL, NORMAL, USER_DEFINED, Vocabulary
 from overclock.model.special_tokens import SpecialTokens, refusals
 
+_MOST_UTF8 = 4  # bytes of a character
 _SPACE = "▁"  # how SentencePiece writes a space
 _BERT_NAMES = {"unk": "[UNK]", "pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 _LLAMA_IDS = {"unk": 0, "bos": 1, "eos": 2}  # of SentencePiece, where a file does not say
@@ -53,7 +53,7 @@ def _byte_level(vocabulary: Vocabulary) -> Built:
     """BPE over bytes: GPT-2 and after."""
     named = pretokenizers.named(str(vocabulary.value("pre") or "default"))
     merges = _merges(vocabulary)
-    model = models.BPE(vocabulary.ids, merges, ignore_merges=named.ignore_merges)
+    model = _bpe(vocabulary, merges, ignore_merges=named.ignore_merges)
     backend = Backend(model)
     backend.normalizer = normalizers.NFC() if named.nfc else None
     backend.pre_tokenizer = named.build()
@@ -64,20 +64,32 @@ def _byte_level(vocabulary: Vocabulary) -> Built:
 
 
 def _merges(vocabulary: Vocabulary) -> Merges:
-    """The file's merges. What they make must be tokens; the library checks what they join."""
+    """The file's merges. What they join and make must be tokens, which the library checks.
+
+    At a merge that makes more than the longest token it panics, so long ones are checked here.
+    """
     lines = vocabulary.texts("merges")
-    pairs = [(left, right) for left, _, right in map(str.partition, lines, repeat(" "))]
-    made = map(add, map(itemgetter(0), pairs), map(itemgetter(1), pairs))
-    if not all(map(vocabulary.ids.__contains__, made)):
-        _refuse_merge(vocabulary, pairs)
-    return pairs
+    longest = max(map(len, vocabulary.tokens))  # in bytes it is that or more
+    _check_merges(vocabulary, [line for line in lines if _MOST_UTF8 * len(line) > longest])
+    return [(left, right) for left, _, right in map(str.partition, lines, repeat(" "))]
 
 
-def _refuse_merge(vocabulary: Vocabulary, pairs: Merges) -> None:
-    rank = next(rank for rank, pair in enumerate(pairs) if "".join(pair) not in vocabulary.ids)
-    raise TokenizerError(
-        f"Merge {rank} of tokenizer.ggml.merges, {' '.join(pairs[rank])!r}, makes no known token."
-    )
+def _check_merges(vocabulary: Vocabulary, lines: Iterable[str]) -> None:
+    for line in lines:
+        if line.replace(" ", "", 1) not in vocabulary.ids:
+            rank = vocabulary.texts("merges").index(line)
+            raise TokenizerError(
+                f"Merge {rank} of tokenizer.ggml.merges, {line!r}, makes no known token."
+            )
+
+
+def _bpe(vocabulary: Vocabulary, merges: Merges, **options: bool | str | None) -> models.BPE:
+    try:
+        return models.BPE(vocabulary.ids, merges, **options)
+    except Exception:
+        if vocabulary.value("merges") is not None:
+            _check_merges(vocabulary, vocabulary.texts("merges"))
+        raise
 
 
 def _sentencepiece(vocabulary: Vocabulary) -> Built:
@@ -88,8 +100,8 @@ def _sentencepiece(vocabulary: Vocabulary) -> Built:
     has_merges = vocabulary.value("merges") is not None
     merges = _merges(vocabulary) if has_merges else _merges_from_scores(vocabulary)
     unknown = vocabulary.roles["unk"]
-    model = models.BPE(
-        vocabulary.ids,
+    model = _bpe(
+        vocabulary,
         merges,
         unk_token=None if unknown is None else vocabulary.tokens[unknown],
         fuse_unk=True,
