@@ -41,7 +41,7 @@ def test_encoders_give_what_transformers_gives(name: str, mode: rig.Mode) -> Non
 
 
 @pytest.mark.parametrize("name", ["gemma3", "all-types"])
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.differing_executors])
 @given(data=st.data())
 def test_pieces_company_and_page_order_change_nothing(name: str, data: st.DataObject) -> None:
     sequences = rig.random_ids(name, (70, 3, 33))

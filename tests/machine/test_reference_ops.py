@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -62,7 +62,6 @@ FORMULAS: dict[str, Callable[[float], float]] = {
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@settings(deadline=None)
 @given(x=st.floats(-30, 30, width=32))
 def test_activations(name: str, x: float) -> None:
     (y,) = ACTIVATIONS[name](np.array([x], np.float32))

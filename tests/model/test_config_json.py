@@ -227,7 +227,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200)
 @given(
     base=st.sampled_from([LLAMA, BERT, GEMMA]),
     changes=st.dictionaries(

@@ -142,7 +142,7 @@ def damaged_rest(draw: st.DrawFn, program: Program) -> Program:
 DAMAGES = (damaged_instruction, damaged_order, damaged_buffer, damaged_rest)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=400)
 @given(program=damaged())
 def test_a_damaged_program_is_refused_or_usable(program: Program) -> None:
     with suppress(ProgramError):
