@@ -13,13 +13,13 @@ from overclock.errors import MachineError
 from overclock.machine.batch import BatchRules
 from overclock.machine.computer import usable_cores
 from overclock.machine.machine import Batch, Counters
-from overclock.model.formats import Format
+from overclock.machine.weights import weight_of
 from overclock.model.model import Tensor
 from overclock.program.isa import OPTIONAL_ATTRIBUTES, Op
 from overclock.program.plan import plan
 from overclock.program.program import Buffer, Instruction, Kind, KvFormat, Operand, Program
+from overclock.program.weights import is_quantized
 
-FLOATS = frozenset({Format.F32, Format.F16, Format.BF16})
 INPUTS = ("token_ids", "positions", "token_types")
 
 instruction_sets = _native.instruction_sets
@@ -178,31 +178,19 @@ class _Loader:
             return "cache", self._core.add_cache(heads, buffer.columns // heads, self._pages)
         if buffer.kind is Kind.CONSTANT:
             return "vector", self._core.add_vector(list(self._program.constants[buffer.name]))
-        tensor = self._tensor(buffer)
+        tensor = weight_of(buffer, self._weights)
         if len(tensor.shape) == 1:
             return "vector", self._core.add_vector(tensor.dequantize().tolist())
-        if buffer.name in self._tables and buffer.format in FLOATS:
-            return "weight", self._core.add_table(buffer.format.value, *tensor.shape, tensor.data)
-        return "weight", self._core.add_weight(
-            tensor.format.value,
-            *tensor.shape,
-            tensor.data,
-            _is_mapped(tensor.data),
-            buffer.format.value,
-        )
+        return "weight", self._add_matrix(buffer, tensor)
 
-    def _tensor(self, buffer: Buffer) -> Tensor:
-        tensor = self._weights.get(buffer.name)
-        if tensor is None:
-            raise MachineError(
-                f"the program wants the weight {buffer.name}, but the model has none"
-            )
-        if tensor.shape != buffer.shape:
-            raise MachineError(
-                f"the weight {buffer.name} has the shape {list(tensor.shape)}, but the program was "
-                f"compiled for {list(buffer.shape)}; compile it for this model"
-            )
-        return tensor
+    def _add_matrix(self, buffer: Buffer, tensor: Tensor) -> int:
+        rows, columns = tensor.shape
+        held, data = buffer.format.value, tensor.data
+        if buffer.name in self._tables and not is_quantized(buffer):
+            return self._core.add_table(held, rows, columns, data)
+        return self._core.add_weight(
+            tensor.format.value, rows, columns, data, _is_mapped(data), held
+        )
 
     def _add_instruction(self, instruction: Instruction) -> None:
         operands = {role: self._operands(list_) for role, list_ in instruction.inputs.items()}

@@ -12,6 +12,8 @@ from overclock.errors import MachineError
 from overclock.machine.batch import BatchRules, positions, row_count
 from overclock.machine.machine import Batch, Counters, KvFormat
 from overclock.machine.reference_ops import OPS, Array, Cache, Sequence, Step, quantized
+from overclock.machine.tally import Tally
+from overclock.machine.weights import weight_of
 from overclock.model.formats import Format, quantize_rows
 from overclock.model.model import Tensor
 from overclock.program.program import Buffer, Element, Instruction, Kind, Operand, Program
@@ -30,8 +32,7 @@ class ReferenceMachine:
         self._program: Program | None = None
         self._fixed: dict[str, Array] = {}
         self._caches: dict[str, Cache] = {}
-        self._seconds = np.zeros(0)
-        self._runs = 0
+        self._tally = Tally(0)
 
     def load(self, program: Program, weights: Mapping[str, Tensor], *, pages: int) -> None:
         """Take a verified program and its weights; make room for `pages` KV pages a layer.
@@ -48,7 +49,7 @@ class ReferenceMachine:
         }
         self._program = program
         self._rules = BatchRules.of(program, pages)
-        self._seconds, self._runs = np.zeros(len(program.instructions)), 0
+        self._tally = Tally(len(program.instructions))
 
     def run(self, batch: Batch) -> NDArray[np.float32]:
         """One pass over the batch; the wanted output as ``f32[rows, columns]``.
@@ -62,15 +63,13 @@ class ReferenceMachine:
         for index in self._program.needed_for(batch.output):
             start = perf_counter()
             run.step(self._program.instructions[index])
-            self._seconds[index] += perf_counter() - start
-        self._runs += 1
+            self._tally.seconds[index] += perf_counter() - start
+        self._tally.runs += 1
         return run.value(self._program.outputs[batch.output]).copy()
 
     def counters(self) -> Counters:
         """What each instruction cost since the last call, which also sets them to zero."""
-        counters = Counters(self._seconds, self._runs)
-        self._seconds, self._runs = np.zeros_like(self._seconds), 0
-        return counters
+        return self._tally.take()
 
 
 class _Run:
@@ -139,15 +138,7 @@ class _Run:
 
 def _weight(buffer: Buffer, weights: Mapping[str, Tensor]) -> Array:
     """A weight's numbers as the program wants them held, ``f32[buffer.shape]``."""
-    tensor = weights.get(buffer.name)
-    if tensor is None:
-        raise MachineError(f"the program wants the weight {buffer.name}, but the model has none")
-    if tensor.shape != buffer.shape:
-        raise MachineError(
-            f"the weight {buffer.name} has the shape {list(tensor.shape)}, but the program was "
-            f"compiled for {list(buffer.shape)}; compile it for this model"
-        )
-    values = tensor.dequantize()
+    values = weight_of(buffer, weights).dequantize()
     if buffer.format is Format.I8:
         integers, scales = quantize_rows(values)
         return integers.astype(np.float32) * scales[:, None]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from overclock.errors import InputError, MachineError
 from overclock.machine.batch import BatchRules, row_count
 from overclock.machine.machine import Batch, Counters, KvFormat
+from overclock.machine.tally import Tally
 from overclock.model.model import Tensor
 from overclock.program.cost import Cost, Load, cost, uses_integers
 from overclock.program.program import Program
@@ -58,15 +59,14 @@ class VirtualMachine:
         self._pace = pace
         self._kv: KvFormat = kv
         self._program: Program | None = None
-        self._seconds = np.zeros(0)
-        self._runs = 0
+        self._tally = Tally(0)
 
     def load(self, program: Program, weights: Mapping[str, Tensor], *, pages: int) -> None:
         """Take a verified program; `weights` are not looked at, so they may be left out ({})."""
         self._program = program
         self._rules = BatchRules.of(program, pages)
         self._needed = {output: program.needed_for(output) for output in program.outputs}
-        self._seconds, self._runs = np.zeros(len(program.instructions)), 0
+        self._tally = Tally(len(program.instructions))
 
     def run(self, batch: Batch) -> NDArray[np.float32]:
         """Zeros in the shape of the wanted output; the time goes to `last_seconds` and counters.
@@ -78,8 +78,8 @@ class VirtualMachine:
         self._rules.check(batch)
         seconds = self._modelled(self._program, batch)
         self.last_seconds = float(seconds.sum())
-        self._seconds += seconds
-        self._runs += 1
+        self._tally.seconds += seconds
+        self._tally.runs += 1
         operand = self._program.outputs[batch.output]
         rows = self._program.buffers[operand.buffer].rows
         assert rows is not None, f"{operand} has no rows"
@@ -87,9 +87,7 @@ class VirtualMachine:
 
     def counters(self) -> Counters:
         """What each instruction cost since the last call, which also sets them to zero."""
-        counters = Counters(self._seconds, self._runs)
-        self._seconds, self._runs = np.zeros_like(self._seconds), 0
-        return counters
+        return self._tally.take()
 
     def _modelled(self, program: Program, batch: Batch) -> NDArray[np.float64]:
         """Seconds of each instruction, ``f64[instructions]``."""
