@@ -34,9 +34,10 @@ Enum word(const char* const (&words)[N], const std::string& name) {
   throw std::invalid_argument("the native machine does not know '" + name + "'");
 }
 
-constexpr const char* kOps[] = {"embed",    "add",  "rmsnorm", "layernorm",  "quantize", "matmul",
-                                "gated_matmul", "activate", "gate", "rope", "store", "rope_store",
-                                "attend",   "attend_all", "select", "pool", "normalize"};
+constexpr const char* kOps[] = {"embed",  "add",          "rmsnorm",  "layernorm",  "quantize",
+                                "matmul", "gated_matmul", "activate", "gate",       "rope",
+                                "store",  "rope_store",   "attend",   "attend_all", "select",
+                                "pool",   "normalize"};
 constexpr const char* kFormats[] = {"F32",  "F16",  "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1",
                                     "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "I8"};
 constexpr const char* kActivations[] = {"none", "silu", "gelu", "gelu_tanh", "relu", "tanh"};
@@ -46,9 +47,9 @@ constexpr const char* kKvFormats[] = {"f32", "f16", "i8"};
 constexpr const char* kKinds[] = {"input", "weight", "vector", "activation", "cache"};
 constexpr const char* kRows[] = {"", "T", "L", "S"};
 constexpr const char* kElements[] = {"f32", "i8"};
-constexpr const char* kRoles[] = {"x",    "w",     "b", "bias", "residual", "gate", "up",
-                                  "ids",  "table", "a", "q",    "k",        "v",    "frequencies",
-                                  "q_norm", "k_norm", "cache", "y", "quantized"};
+constexpr const char* kRoles[] = {
+    "x", "w", "b", "bias",        "residual", "gate",   "up",    "ids", "table",    "a",
+    "q", "k", "v", "frequencies", "q_norm",   "k_norm", "cache", "y",   "quantized"};
 
 Buffer make_buffer(const std::string& kind, const std::string& rows, const std::string& element,
                    int columns, int index) {
@@ -170,8 +171,12 @@ NB_MODULE(_native, m) {
           "add_weight",
           [](Machine& self, const std::string& source_format, int rows, int columns,
              const Bytes& data, bool mapped, const std::string& format) {
-            const Source source{word<Format>(kFormats, source_format), rows, columns, data.data(),
-                                data.shape(0), mapped};
+            const Source source{word<Format>(kFormats, source_format),
+                                rows,
+                                columns,
+                                data.data(),
+                                data.shape(0),
+                                mapped};
             const Format held = word<Format>(kFormats, format);
             nb::gil_scoped_release released;
             return self.add_weight(source, held);
@@ -191,8 +196,9 @@ NB_MODULE(_native, m) {
       .def(
           "add_buffer",
           [](Machine& self, const std::string& kind, const std::string& rows,
-             const std::string& element, int columns,
-             int index) { return self.add_buffer(make_buffer(kind, rows, element, columns, index)); },
+             const std::string& element, int columns, int index) {
+            return self.add_buffer(make_buffer(kind, rows, element, columns, index));
+          },
           "kind"_a, "rows"_a, "element"_a, "columns"_a, "index"_a)
       .def("add_instruction", &add_instruction, "op"_a, "operands"_a, "attributes"_a,
            "frequencies"_a)

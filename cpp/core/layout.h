@@ -1,20 +1,20 @@
 // How weights lie in memory after packing.
 //
-// Thirty-two output columns (rows of the checkpoint's matrix) form a panel; a panel, and with it the
-// whole matrix, is read from its first byte to its last in one pass, which is what the processor's
-// prefetcher follows best. A panel is a left and a right half of sixteen columns, one vector each.
-// For quantised formats one block holds 16 columns x 32 consecutive inputs (k): every 64-byte vector
-// carries four consecutive k for each of 16 columns, which is what one 4-way integer dot product
-// takes. Vector j (0..7) covers k = 4j .. 4j+3:
+// Thirty-two output columns (rows of the checkpoint's matrix) form a panel; a panel, and with it
+// the whole matrix, is read from its first byte to its last in one pass, which is what the
+// processor's prefetcher follows best. A panel is a left and a right half of sixteen columns, one
+// vector each. For quantised formats one block holds 16 columns x 32 consecutive inputs (k): every
+// 64-byte vector carries four consecutive k for each of 16 columns, which is what one 4-way integer
+// dot product takes. Vector j (0..7) covers k = 4j .. 4j+3:
 //
 //   nibbles  256 B  vector j < 4: low four bits;  vector j >= 4: high four bits of vector j - 4
 //   pairs    128 B  two bits a value: vector j in bits 2(j % 4) of half j / 4
 //   bits      64 B  one bit a value: vector j in bit j
 //   bytes    512 B  eight bits a value
 //
-// A panel's group g of 32 inputs is: left block, right block, left scales, right scales. Formats with
-// super-blocks of 256 inputs have their scales, left and right, before each eight groups. I8 has the
-// f32 scales of the 32 columns at the end.
+// A panel's group g of 32 inputs is: left block, right block, left scales, right scales. Formats
+// with super-blocks of 256 inputs have their scales, left and right, before each eight groups. I8
+// has the f32 scales of the 32 columns at the end.
 #pragma once
 
 #include "core/types.h"
@@ -92,15 +92,14 @@ struct Weight {
            size_t((groups() + 7) / 8) * layout.super_pair();
   }
   size_t panel_bytes() const {
-    if (!layout_of(format).quantized())
-      return round_up(size_t(columns) * float_bytes(format), 64);
+    if (!layout_of(format).quantized()) return round_up(size_t(columns) * float_bytes(format), 64);
     return columns_at() + (format == Format::I8 ? 4 * kPanel : 0);
   }
   const uint8_t* panel(int index) const { return data + size_t(index) * panel_bytes(); }
 };
 
-// One row of quantised activations: int8 values, then for every group of 32 a scale, the scale times
-// the sum of its values, and the sums of its two halves as two int16.
+// One row of quantised activations: int8 values, then for every group of 32 a scale, the scale
+// times the sum of its values, and the sums of its two halves as two int16.
 struct QuantizedRow {
   uint8_t* base;
   int columns;

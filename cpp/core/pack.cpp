@@ -248,7 +248,8 @@ void pack_i8(const Target& to, Format source_format, const uint8_t* row) {
 void pack_float(const Target& to, const uint8_t* row) {
   const int bytes = block_of(to.weight.format).bytes;
   for (int k = 0; k < to.weight.columns; ++k)
-    std::memcpy(to.panel + (size_t(k) * kPanel + kLanes * to.half + to.column) * bytes, row + size_t(k) * bytes, bytes);
+    std::memcpy(to.panel + (size_t(k) * kPanel + kLanes * to.half + to.column) * bytes,
+                row + size_t(k) * bytes, bytes);
 }
 
 void pack_block(const Target& to, int g, const uint8_t* source) {
@@ -277,8 +278,7 @@ int packed_bits(const uint8_t* block, int column, int k) {
   if constexpr (L.nibbles > 0) bits = (at[64 * (j % 4)] >> 4 * (j / 4)) & 15;
   if constexpr (L.pairs > 0)
     bits |= ((at[L.nibbles + 64 * (j / 4)] >> 2 * (j % 4)) & 3) << (L.nibbles > 0 ? 4 : 0);
-  if constexpr (L.bits > 0)
-    bits |= ((at[L.nibbles + L.pairs] >> j) & 1) << (L.nibbles > 0 ? 4 : 2);
+  if constexpr (L.bits > 0) bits |= ((at[L.nibbles + L.pairs] >> j) & 1) << (L.nibbles > 0 ? 4 : 2);
   if constexpr (L.bytes > 0) bits = at[64 * j];
   return bits;
 }
@@ -324,8 +324,8 @@ void unpack_quantized(const Weight& weight, const uint8_t* panel, int column, fl
       const Affine s = group_scale<F>(weight, panel, column, g, part);
       const int first = kGroup * g + 16 * part;
       for (int i = 0; i < 16 && first + i < weight.columns; ++i)
-        out[first + i] =
-            std::fma(s.scale, float(packed_bits<F>(block, column % kLanes, 16 * part + i)), s.minimum);
+        out[first + i] = std::fma(
+            s.scale, float(packed_bits<F>(block, column % kLanes, 16 * part + i)), s.minimum);
     }
   }
 }

@@ -12,7 +12,8 @@ size_t file_row_bytes(Format format, int columns);
 bool fills_blocks(Format format, int columns);
 
 // Packs panel `index`. `source` is the whole matrix in `source_format`; `to.format` is the same
-// format, or I8 for a float source, which is then quantised row by row (max|w| / 127, ties to even).
+// format, or I8 for a float source, which is then quantised row by row (max|w| / 127, ties to
+// even).
 void pack_panel(const Weight& to, Format source_format, const uint8_t* source, int index,
                 uint8_t* panel);
 

@@ -41,8 +41,8 @@ Pool::Pool(int threads) : threads_(threads), barrier_(threads) {
       workers_.emplace_back([this, thread] { work(thread); });
   } catch (const std::system_error&) {
     close();
-    throw std::invalid_argument("the system does not give this process " +
-                                std::to_string(threads) + " threads");
+    throw std::invalid_argument("the system does not give this process " + std::to_string(threads) +
+                                " threads");
   }
 }
 
@@ -61,8 +61,7 @@ void Pool::run(const std::function<void(int)>& job) {
   issued_.fetch_add(1, std::memory_order_release);
   issued_.notify_all();
   job(0);
-  for (int spins = 0; running_.load(std::memory_order_acquire) != 0; ++spins)
-    Barrier::relax(spins);
+  for (int spins = 0; running_.load(std::memory_order_acquire) != 0; ++spins) Barrier::relax(spins);
 }
 
 uint32_t Pool::next_job(uint32_t seen) const {

@@ -23,8 +23,8 @@ inline Vf vtanh(Vf x) {
   return vsub(vset(1.0f), vdiv(vset(2.0f), vadd(e, vset(1.0f))));
 }
 
-// erf(x / sqrt 2), absolute error below 2e-7: x · P(x²) / Q(x²), fitted by weighted least squares on
-// [0, 5.2], beyond which it is 1 in f32.
+// erf(x / sqrt 2), absolute error below 2e-7: x · P(x²) / Q(x²), fitted by weighted least squares
+// on [0, 5.2], beyond which it is 1 in f32.
 inline Vf verf_sqrt_half(Vf x) {
   const Vf bounded = vmin(vmax(x, vset(-5.2f)), vset(5.2f));
   const Vf z = vmul(bounded, bounded);

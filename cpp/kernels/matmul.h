@@ -2,8 +2,8 @@
 
 // What happens to a finished tile of 32 columns before it leaves for memory.
 struct Finish {
-  int first_column = 0;   // in y
-  int valid = 32;         // columns that exist
+  int first_column = 0;                // in y
+  int valid = 32;                      // columns that exist
   const float* scales = nullptr;       // of the columns (I8 weights), or none
   const float* gate_scales = nullptr;  // of the gate's columns
   const float* bias = nullptr;         // of the columns, or none
@@ -95,8 +95,8 @@ void product_i8(const Weight& weight, int panel, const QuantizedRows& x, int fir
 template <class Done>
 void product_f32(const Weight& weight, int panel, const FloatRows& x, int first_row, int rows,
                  const MatmulScratch& s, float* c, bool keep, Done done) {
-  const bool direct = weight.format == Format::F32 ||
-                      (!layout_of(weight.format).quantized() && rows <= kFloatRows);
+  const bool direct =
+      weight.format == Format::F32 || (!layout_of(weight.format).quantized() && rows <= kFloatRows);
   const auto& tiles = float_tiles_of(direct ? weight.format : Format::F32);
   const size_t step = size_t(float_bytes(weight.format));
   keep = keep || weight.columns > kFloatBlock;
@@ -149,7 +149,8 @@ void over_pieces(const Lane& lane, int rows, int panels, Piece piece) {
   for (int begin, end; lane.claim(total, lane.piece(total, least), begin, end);)
     for (int unit = begin; unit < end; ++unit) {
       const int first_row = unit / panels * kBlockRows;
-      piece(unit % panels, first_row, rows - first_row < kBlockRows ? rows - first_row : kBlockRows);
+      piece(unit % panels, first_row,
+            rows - first_row < kBlockRows ? rows - first_row : kBlockRows);
     }
 }
 
@@ -180,22 +181,22 @@ inline void matmul(const Frame& frame, const Instruction& instruction, const Lan
   const MatmulScratch scratch(lane.scratch);
   int panels = 0;
   for (const Operand& operand : weights) panels += frame.weight(operand).panels();
-  over_pieces(lane, frame.rows(instruction.one(Role::Y)), panels,
-              [&](int unit, int first_row, int rows) {
-    const Segment segment = find_segment(frame, weights, unit);
-    const Weight& weight = frame.weight(weights[size_t(segment.index)]);
-    Finish finish;
-    finish.first_column = segment.first_column + 32 * segment.panel;
-    finish.valid = weight.rows - 32 * segment.panel;
-    if (finish.valid > 32) finish.valid = 32;
-    finish.scales = column_scales(frame, x, weight, segment.panel);
-    if (!biases.empty())
-      finish.bias = frame.vector(biases[size_t(segment.index)]) + 32 * segment.panel;
-    finish.activation = instruction.activation;
-    set_output(frame, instruction, finish);
-    product(frame, x, weight, segment.panel, first_row, rows, scratch, scratch.c, false,
-            [&](int row, int n, const float* c) { finish_rows(finish, row, n, c, nullptr); });
-  });
+  over_pieces(
+      lane, frame.rows(instruction.one(Role::Y)), panels, [&](int unit, int first_row, int rows) {
+        const Segment segment = find_segment(frame, weights, unit);
+        const Weight& weight = frame.weight(weights[size_t(segment.index)]);
+        Finish finish;
+        finish.first_column = segment.first_column + 32 * segment.panel;
+        finish.valid = weight.rows - 32 * segment.panel;
+        if (finish.valid > 32) finish.valid = 32;
+        finish.scales = column_scales(frame, x, weight, segment.panel);
+        if (!biases.empty())
+          finish.bias = frame.vector(biases[size_t(segment.index)]) + 32 * segment.panel;
+        finish.activation = instruction.activation;
+        set_output(frame, instruction, finish);
+        product(frame, x, weight, segment.panel, first_row, rows, scratch, scratch.c, false,
+                [&](int row, int n, const float* c) { finish_rows(finish, row, n, c, nullptr); });
+      });
 }
 
 inline void gated_matmul(const Frame& frame, const Instruction& instruction, const Lane& lane) {
@@ -205,18 +206,18 @@ inline void gated_matmul(const Frame& frame, const Instruction& instruction, con
   const MatmulScratch scratch(lane.scratch);
   over_pieces(lane, frame.rows(instruction.one(Role::Y)), gate.panels(),
               [&](int panel, int first_row, int rows) {
-    Finish finish;
-    finish.first_column = 32 * panel;
-    finish.valid = gate.rows - 32 * panel < 32 ? gate.rows - 32 * panel : 32;
-    finish.scales = column_scales(frame, x, up, panel);
-    finish.gate_scales = column_scales(frame, x, gate, panel);
-    finish.activation = instruction.activation;
-    set_output(frame, instruction, finish);
-    product(frame, x, gate, panel, first_row, rows, scratch, scratch.gate, true,
-            [](int, int, const float*) {});
-    product(frame, x, up, panel, first_row, rows, scratch, scratch.c, false,
-            [&](int row, int n, const float* c) {
-      finish_rows(finish, row, n, c, scratch.gate + 32 * (row - first_row));
-    });
-  });
+                Finish finish;
+                finish.first_column = 32 * panel;
+                finish.valid = gate.rows - 32 * panel < 32 ? gate.rows - 32 * panel : 32;
+                finish.scales = column_scales(frame, x, up, panel);
+                finish.gate_scales = column_scales(frame, x, gate, panel);
+                finish.activation = instruction.activation;
+                set_output(frame, instruction, finish);
+                product(frame, x, gate, panel, first_row, rows, scratch, scratch.gate, true,
+                        [](int, int, const float*) {});
+                product(frame, x, up, panel, first_row, rows, scratch, scratch.c, false,
+                        [&](int row, int n, const float* c) {
+                          finish_rows(finish, row, n, c, scratch.gate + 32 * (row - first_row));
+                        });
+              });
 }

@@ -26,7 +26,8 @@ void float_tile(const uint8_t* w, const float* x, size_t stride, int count, floa
       sums[r][1] = vfma(value, w1, sums[r][1]);
     });
   }
-  unroll<2 * R>([&](auto i) INLINE { vstore(c + 32 * (i / 2) + 16 * (i % 2), sums[i / 2][i % 2]); });
+  unroll<2 * R>([&](auto i)
+                    INLINE { vstore(c + 32 * (i / 2) + 16 * (i % 2), sums[i / 2][i % 2]); });
 }
 
 using FloatTile = void (*)(const uint8_t*, const float*, size_t, int, float*, bool);
@@ -53,8 +54,7 @@ void expand_floats(const Weight& weight, int panel, int first_group, int groups,
         Scales scales = panel_scales<F>(base, first_group + g, half, j / 4);
         if constexpr (L.scheme == Scheme::Column)
           scales.d = vload(reinterpret_cast<const float*>(base + weight.columns_at()) + 16 * half);
-        if constexpr (L.offset != 0)
-          scales.m = vmul(scales.d, vset(static_cast<float>(-L.offset)));
+        if constexpr (L.offset != 0) scales.m = vmul(scales.d, vset(static_cast<float>(-L.offset)));
         unroll<4>([&](auto i) INLINE {
           const Vf value = vfma(scales.d, vfloat(vibyte<i>(bits[j])), scales.m);
           vstore(to + 32 * (32 * g + 4 * j + i) + 16 * half, value);

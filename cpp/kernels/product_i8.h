@@ -4,8 +4,8 @@
 // tile's sum in the order of the groups. Every path below does the same operations per element in
 // the same order, so that the result does not depend on how rows are tiled.
 
-inline constexpr int kBlockGroups = 24;  // groups of one unpacked panel: 24 KiB in L1
-inline constexpr int kBlockRows = 512;   // rows that share an unpacked panel
+inline constexpr int kBlockGroups = 24;      // groups of one unpacked panel: 24 KiB in L1
+inline constexpr int kBlockRows = 512;       // rows that share an unpacked panel
 inline constexpr int kPrefetchBytes = 4096;  // measured: 2 KiB is too near, 8 KiB no better
 
 // 32 columns of `groups` groups, unpacked.
@@ -60,8 +60,8 @@ void few_rows(const Weight& weight, int panel, const QuantizedRows& x, int first
   const int groups = weight.groups();
   for (int g = 0; g < groups; ++g) {
     const uint8_t* ahead = base + L.block_at(g, 0) + kPrefetchBytes;
-    unroll<static_cast<int>(L.group_bytes() / 64)>(
-        [&](auto line) INLINE { vstream(ahead + 64 * line); });
+    unroll<static_cast<int>(L.group_bytes() / 64)>([&](auto line)
+                                                       INLINE { vstream(ahead + 64 * line); });
     unroll<2>([&](auto half) INLINE {
       Vb bits[8];
       unpack_block<F>(base + L.block_at(g, half), bits);
@@ -99,7 +99,8 @@ void expand(const Weight& weight, int panel, int first_group, int groups, const 
     unroll<2>([&](auto half) INLINE {
       Vb bits[8];
       unpack_block<F>(base + L.block_at(first_group + g, half), bits);
-      unroll<8>([&](auto j) INLINE { vbstore(to.bytes + 1024 * g + 128 * j + 64 * half, bits[j]); });
+      unroll<8>([&](auto j)
+                    INLINE { vbstore(to.bytes + 1024 * g + 128 * j + 64 * half, bits[j]); });
       if constexpr (L.scheme != Scheme::Column)
         unroll<parts>([&](auto part) INLINE {
           const Scales scales = panel_scales<F>(base, first_group + g, half, part);
@@ -153,7 +154,8 @@ void tile(const Expanded& w, const QuantizedRows& x, int first_row, int first_gr
       });
     });
   }
-  unroll<2 * R>([&](auto i) INLINE { vstore(c + 32 * (i / 2) + 16 * (i % 2), sums[i / 2][i % 2]); });
+  unroll<2 * R>([&](auto i)
+                    INLINE { vstore(c + 32 * (i / 2) + 16 * (i % 2), sums[i / 2][i % 2]); });
 }
 
 // The three steps for one format, with one tile for each number of rows.
@@ -171,8 +173,8 @@ constexpr ProductI8 product_i8(std::integer_sequence<int, A...>, std::integer_se
 }
 
 template <Format F>
-inline constexpr ProductI8 kProductI8 = product_i8<F>(
-    std::make_integer_sequence<int, kFewRows>{}, std::make_integer_sequence<int, kTileRows>{});
+inline constexpr ProductI8 kProductI8 = product_i8<F>(std::make_integer_sequence<int, kFewRows>{},
+                                                      std::make_integer_sequence<int, kTileRows>{});
 
 inline const ProductI8& product_i8_of(Format format) {
   switch (format) {

@@ -9,7 +9,8 @@ inline void quantize_group(Vf a, Vf b, const QuantizedRow& row, int g) {
   const Vi high = vround_int(vmul(b, steps));
   vstore_bytes(row.values() + kGroup * g, low);
   vstore_bytes(row.values() + kGroup * g + 16, high);
-  // Both sums in one reduction: each fits 16 bits, and a negative low sum borrows from the high one.
+  // Both sums in one reduction: each fits 16 bits, and a negative low sum borrows from the high
+  // one.
   const int32_t sums = visum(viadd(low, vileft16(high)));
   const int32_t low_sum = static_cast<int16_t>(sums);
   const int32_t high_sum = (sums - low_sum) / 65536;

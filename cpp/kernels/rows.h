@@ -97,8 +97,7 @@ inline void pool(const Frame& frame, const Instruction& instruction, const Lane&
   const FloatRows to = frame.floats(y);
   over_rows(frame, y, lane, [&](int sequence) {
     const int first = frame.batch.starts[sequence];
-    const int tokens =
-        instruction.method == PoolMethod::Cls ? 1 : frame.batch.length(sequence);
+    const int tokens = instruction.method == PoolMethod::Cls ? 1 : frame.batch.length(sequence);
     const Vf share = vset(1.0f / static_cast<float>(tokens));
     for (int k = 0; k < y.columns; k += 16) {
       Vf sum = vzero();

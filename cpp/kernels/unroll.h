@@ -1,6 +1,6 @@
-// Loops that are written out by the compiler, with the index a constant: accumulators held in arrays
-// then stay in registers (GCC 12 leaves them on the stack when it unrolls
-// late). Bodies are lambdas marked INLINE: left to itself GCC calls the long ones.
+// Loops that are written out by the compiler, with the index a constant: accumulators held in
+// arrays then stay in registers (GCC 12 leaves them on the stack when it unrolls late). Bodies are
+// lambdas marked INLINE: left to itself GCC calls the long ones.
 
 #define INLINE __attribute__((always_inline))
 

@@ -9,7 +9,8 @@ constexpr bool has_offset(Scheme scheme) {
 // Bits of a value, as unsigned bytes, need the eighth bit.
 constexpr bool is_wide(Format format) { return layout_of(format).bytes > 0; }
 
-// The eight vectors of a block as unsigned bytes: vector j, lane c holds k = 4j .. 4j+3 of column c.
+// The eight vectors of a block as unsigned bytes: vector j, lane c holds k = 4j .. 4j+3 of column
+// c.
 template <Format F>
 [[gnu::always_inline]] inline void unpack_block(const uint8_t* block, Vb (&out)[8]) {
   static constexpr Layout L = layout_of(F);
@@ -68,9 +69,8 @@ template <Format F>
     return {vmul(load_half(supers), vload_u8(scales)),
             vsub(vzero(), vmul(load_half(supers + 32), vload_u8(scales + 16)))};
   if constexpr (S == Scheme::Super16)
-    return {
-        vmul(load_half(supers), vload_i8(reinterpret_cast<const int8_t*>(scales + 16 * part))),
-        vzero()};
+    return {vmul(load_half(supers), vload_i8(reinterpret_cast<const int8_t*>(scales + 16 * part))),
+            vzero()};
   if constexpr (S == Scheme::Super16A)
     return {vmul(load_half(supers), low_nibbles(scales + 16 * part)),
             vsub(vzero(), vmul(load_half(supers + 32), high_nibbles(scales + 16 * part)))};
