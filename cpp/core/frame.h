@@ -57,6 +57,7 @@ struct Cache {
   int head_dim = 0;
   int pages = 0;
   uint8_t* data = nullptr;
+  size_t page_stride = 0;  // bytes: the pages of all layers with the same number lie together
 
   int value_stride() const { return static_cast<int>(round_up(size_t(head_dim), kLanes)); }
   size_t element_bytes() const {
@@ -70,10 +71,10 @@ struct Cache {
   }
   size_t scales_bytes() const { return format == KvFormat::I8 ? 2 * 4 * kPageTokens : 0; }
   size_t head_bytes() const { return keys_bytes() + values_bytes() + scales_bytes(); }
-  size_t bytes() const { return size_t(pages) * heads * head_bytes(); }
+  size_t bytes() const { return size_t(heads) * head_bytes(); }  // of a page
 
   uint8_t* keys(int page, int head) const {
-    return data + (size_t(page) * heads + head) * head_bytes();
+    return data + size_t(page) * page_stride + size_t(head) * head_bytes();
   }
   uint8_t* values(int page, int head) const { return keys(page, head) + keys_bytes(); }
   float* key_scales(int page, int head) const {

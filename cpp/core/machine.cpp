@@ -95,11 +95,25 @@ int Machine::add_vector(std::vector<float> values) {
 int Machine::add_cache(int heads, int head_dim, int pages) {
   require(heads > 0 && heads <= kMostHeads && head_dim > 0 && head_dim <= kMostHead && pages >= 0,
           "KV pages need 1 to 1024 heads of 1 to 512 columns");
-  Cache cache{kv_, heads, head_dim, pages, nullptr};
-  cache_memory_.emplace_back(cache.bytes(), false);
-  cache.data = cache_memory_.back().data();
-  caches_.push_back(cache);
+  require(cache_memory_.data() == nullptr, "caches come before outputs");
+  require(caches_.empty() || caches_.front().pages == pages, "all caches have as many pages");
+  caches_.push_back({kv_, heads, head_dim, pages});
   return static_cast<int>(caches_.size()) - 1;
+}
+
+// One piece of memory holds page 0 of every layer, then page 1 of every layer …: a short context
+// touches little of it, so that huge pages cost nothing and spare a table walk for every KV page.
+void Machine::place_caches() {
+  size_t stride = 0;
+  for (const Cache& cache : caches_) stride += cache.bytes();
+  if (stride == 0 || cache_memory_.data() != nullptr) return;
+  cache_memory_ = Memory(stride * size_t(caches_.front().pages), true);
+  uint8_t* at = cache_memory_.data();
+  for (Cache& cache : caches_) {
+    cache.data = at;
+    cache.page_stride = stride;
+    at += cache.bytes();
+  }
 }
 
 int Machine::add_slot() {
@@ -128,6 +142,7 @@ void Machine::add_instruction(Instruction instruction, const std::vector<float>&
 }
 
 int Machine::add_output(int buffer, std::vector<int> instructions) {
+  place_caches();
   require(buffer >= 0 && size_t(buffer) < buffers_.size() &&
               buffers_[size_t(buffer)].kind == Kind::Activation &&
               buffers_[size_t(buffer)].element == Element::F32,

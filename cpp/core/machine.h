@@ -78,6 +78,7 @@ class Machine {
   void step(const Frame& frame, int index, const Lane& lane, Ahead& ahead);
   Frame frame_for(const Batch& batch);
   uint8_t* take_weight_memory(size_t bytes);
+  void place_caches();
 
   std::mutex running_;
   Pool pool_;
@@ -88,7 +89,7 @@ class Machine {
   size_t weight_bytes_ = 0;
   std::vector<Weight> weights_;
   std::vector<std::vector<float>> vectors_;
-  std::vector<Memory> cache_memory_;
+  Memory cache_memory_;
   std::vector<Cache> caches_;
   std::vector<Memory> slots_;
   std::vector<Buffer> buffers_;

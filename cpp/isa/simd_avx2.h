@@ -13,6 +13,7 @@ inline constexpr int kFewRows = 2;
 inline constexpr int kTileRows = 1;
 inline constexpr int kFloatRows = 2;
 inline constexpr int kAttendRows = 2;
+inline constexpr int kScoreChains = 1;
 
 inline Vf vzero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 inline Vf vset(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
@@ -170,6 +171,8 @@ inline Vi vdot(Vi acc, Vb weights, Vb activations) {
 
 // Forced inline: GCC takes a function that only prefetches for one without effect, and drops it.
 [[gnu::always_inline]] inline void vprefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+// Into the second-level cache.
+[[gnu::always_inline]] inline void vprefetch_near(const void* p) { __builtin_prefetch(p, 0, 2); }
 // For what is read once.
 [[gnu::always_inline]] inline void vstream(const void* p) { __builtin_prefetch(p, 0, 0); }
 

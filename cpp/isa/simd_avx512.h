@@ -11,6 +11,7 @@ inline constexpr int kFewRows = 4;     // rows up to which quantised blocks are 
 inline constexpr int kTileRows = 6;    // rows x 32 columns of the integer tile: 12 + 12 registers
 inline constexpr int kFloatRows = 12;  // rows x 32 columns of the float tile: 24 registers
 inline constexpr int kAttendRows = 6;  // query rows of an attention tile: 6 x 64 columns
+inline constexpr int kScoreChains = 2;
 
 inline Vf vzero() { return _mm512_setzero_ps(); }
 inline Vf vset(float x) { return _mm512_set1_ps(x); }
@@ -107,6 +108,8 @@ inline Vb vbfour(const int8_t* p) {
 
 // Forced inline: GCC takes a function that only prefetches for one without effect, and drops it.
 [[gnu::always_inline]] inline void vprefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+// Into the second-level cache.
+[[gnu::always_inline]] inline void vprefetch_near(const void* p) { __builtin_prefetch(p, 0, 2); }
 // For what is read once.
 [[gnu::always_inline]] inline void vstream(const void* p) { __builtin_prefetch(p, 0, 0); }
 

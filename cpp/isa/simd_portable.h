@@ -20,6 +20,7 @@ inline constexpr int kFewRows = 1;
 inline constexpr int kTileRows = 1;
 inline constexpr int kFloatRows = 1;
 inline constexpr int kAttendRows = 1;
+inline constexpr int kScoreChains = 1;
 
 // A vector whose quarter i is quarter(i).
 template <class V = Vf, class Quarter>
@@ -202,6 +203,8 @@ inline Vi vdot(Vi sum, Vb weights, Vb activations) {
 
 // Forced inline: GCC takes a function that only prefetches for one without effect, and drops it.
 [[gnu::always_inline]] inline void vprefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+// Into the second-level cache.
+[[gnu::always_inline]] inline void vprefetch_near(const void* p) { __builtin_prefetch(p, 0, 2); }
 // For what is read once.
 [[gnu::always_inline]] inline void vstream(const void* p) { __builtin_prefetch(p, 0, 0); }
 

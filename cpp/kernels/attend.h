@@ -8,6 +8,7 @@
 inline constexpr int kChunk = 256;
 inline constexpr int kQueryRows = 24;             // query rows of a unit of work: scores stay in L1
 inline constexpr int kScoreStride = kChunk + 16;  // a multiple of 4 KiB would crowd a few cache sets
+inline constexpr int kPagesAhead = 2;
 inline constexpr int kChunkPages = kChunk / kPageTokens;
 
 template <KvFormat E>
@@ -25,29 +26,45 @@ struct ChunkSource {
   const float* key_scales[kChunkPages];  // null but for I8
   const float* value_scales[kChunkPages];
   size_t value_stride;  // elements
-  size_t key_bytes;     // of a page
-  size_t value_bytes;
 };
 
-[[gnu::always_inline]] inline void prefetch_bytes(const uint8_t* from, size_t bytes) {
-  for (size_t at = 0; at < bytes; at += 64) vprefetch(from + at);
-}
+// What will be needed soon: the keys of a page some way ahead, and the values of this one.
+struct Ahead {
+  const uint8_t* keys;
+  const uint8_t* values;
+};
 
-// R queries x the 32 keys of a page; scores are kScoreStride floats apart.
-template <int R, KvFormat E>
-void score_tile(const float* q, int columns, const uint8_t* keys, float* scores) {
-  Vf sums[R][2];
-  unroll<2 * R>([&](auto i) INLINE { sums[i / 2][i % 2] = vzero(); });
-  for (int d = 0; d < columns; ++d) {
+// R queries x the 32 keys of a page; scores are kScoreStride floats apart. With `Fetch` it asks
+// for the lines ahead while it computes: few rows are bound by memory.
+template <int R, KvFormat E, bool Fetch>
+void score_tile(const float* q, int columns, const uint8_t* keys, float* scores, Ahead ahead) {
+  constexpr size_t row_bytes = kPageTokens * (E == KvFormat::F32 ? 4 : E == KvFormat::F16 ? 2 : 1);
+  // Columns go to the chains in turn, so that a few rows do not wait for their own sums.
+  Vf sums[kScoreChains][R][2];
+  unroll<2 * R * kScoreChains>(
+      [&](auto i) INLINE { sums[i / (2 * R)][i / 2 % R][i % 2] = vzero(); });
+  const auto add_column = [&](int d, auto chain) INLINE {
+    if constexpr (Fetch) {
+      vprefetch(ahead.keys + size_t(d) * row_bytes);
+      vprefetch_near(ahead.values + size_t(d) * row_bytes);
+    }
     const Vf k0 = load_kv<E>(keys, size_t(d) * kPageTokens);
     const Vf k1 = load_kv<E>(keys, size_t(d) * kPageTokens + 16);
     unroll<R>([&](auto r) INLINE {
       const Vf value = vset(q[r * columns + d]);
-      sums[r][0] = vfma(value, k0, sums[r][0]);
-      sums[r][1] = vfma(value, k1, sums[r][1]);
+      sums[chain][r][0] = vfma(value, k0, sums[chain][r][0]);
+      sums[chain][r][1] = vfma(value, k1, sums[chain][r][1]);
     });
-  }
-  unroll<2 * R>([&](auto i) INLINE { vstore(scores + kScoreStride * (i / 2) + 16 * (i % 2), sums[i / 2][i % 2]); });
+  };
+  int d = 0;
+  for (; d + kScoreChains <= columns; d += kScoreChains)
+    unroll<kScoreChains>([&](auto chain) INLINE { add_column(d + chain, chain); });
+  for (; d < columns; ++d) add_column(d, std::integral_constant<int, 0>{});
+  unroll<2 * R>([&](auto i) INLINE {
+    Vf sum = sums[0][i / 2][i % 2];
+    if constexpr (kScoreChains > 1) sum = vadd(sum, sums[1][i / 2][i % 2]);
+    vstore(scores + kScoreStride * (i / 2) + 16 * (i % 2), sum);
+  });
 }
 
 // R rows of weights x keys first … last − 1, into N · 16 columns of out from column `column` on.
@@ -74,21 +91,22 @@ void value_tile(const float* weights, const ChunkSource& source, int first, int 
   });
 }
 
-using ScoreTile = void (*)(const float*, int, const uint8_t*, float*);
+using ScoreTile = void (*)(const float*, int, const uint8_t*, float*, Ahead);
 using ValueTile = void (*)(const float*, const ChunkSource&, int, int, int, float*, int);
 
 template <KvFormat E>
 struct AttentionTiles {
-  template <int... R>
+  template <bool Fetch, int... R>
   static constexpr std::array<ScoreTile, kAttendRows> scores(std::integer_sequence<int, R...>) {
-    return {score_tile<R + 1, E>...};
+    return {score_tile<R + 1, E, Fetch>...};
   }
   template <int N, int... R>
   static constexpr std::array<ValueTile, kAttendRows> values(std::integer_sequence<int, R...>) {
     return {value_tile<R + 1, N, E>...};
   }
   static constexpr auto kRows = std::make_integer_sequence<int, kAttendRows>{};
-  std::array<ScoreTile, kAttendRows> score = scores(kRows);
+  std::array<ScoreTile, kAttendRows> score = scores<false>(kRows);
+  std::array<ScoreTile, kAttendRows> fetching_score = scores<true>(kRows);
   std::array<std::array<ValueTile, kAttendRows>, 4> value = {values<1>(kRows), values<2>(kRows),
                                                              values<3>(kRows), values<4>(kRows)};
 };
@@ -112,27 +130,32 @@ inline void mask_scores(float* scores, int low, int high, int count) {
   for (int key = high; key < count; ++key) scores[key] = nothing;
 }
 
-// Scores to weights in place; `count` is a multiple of 32.
-inline void soften(float* scores, int count, float& most, float& sum) {
+// Sixteen of the scales of a chunk's keys or values, which lie page by page.
+inline Vf load_scale(const float* const* scales, int key) {
+  return vload(scales[key / kPageTokens] + key % kPageTokens);
+}
+
+// Scores to weights in place; `count` is a multiple of 32. int8 keys still lack their scales; the
+// weights of int8 values take over theirs.
+template <KvFormat E>
+inline void soften(float* scores, int low, int high, int count, const ChunkSource& source,
+                   float& most, float& sum) {
+  if constexpr (E == KvFormat::I8)
+    for (int key = 0; key < count; key += 16)
+      vstore(scores + key, vmul(vload(scores + key), load_scale(source.key_scales, key)));
+  mask_scores(scores, low, high, count);
   Vf highest = vset(-__builtin_inff());
   for (int key = 0; key < count; key += 16) highest = vmax(highest, vload(scores + key));
   most = vmost(highest);
   const Vf base = vset(most);
   Vf total = vzero();
   for (int key = 0; key < count; key += 16) {
-    const Vf weight = vexp(vsub(vload(scores + key), base));
-    vstore(scores + key, weight);
+    Vf weight = vexp(vsub(vload(scores + key), base));
     total = vadd(total, weight);
+    if constexpr (E == KvFormat::I8) weight = vmul(weight, load_scale(source.value_scales, key));
+    vstore(scores + key, weight);
   }
   sum = vsum(total);
-}
-
-inline void multiply_pages(float* scores, const float* const* scales, int pages) {
-  for (int page = 0; page < pages; ++page)
-    for (int key = 0; key < kPageTokens; key += 16) {
-      float* at = scores + kPageTokens * page + key;
-      vstore(at, vmul(vload(at), vload(scales[page] + key)));
-    }
 }
 
 // What each row draws from the chunk that starts at position `start`: most, sum and out.
@@ -143,17 +166,13 @@ void attend_chunk(const QueryBlock& block, const ChunkSource& source, int start,
   for (int r = 0; r < block.rows; ++r) reach = std::max(reach, block.last[r] - start);
   reach = std::min(reach, kChunk);
   const int pages = (reach + kPageTokens - 1) / kPageTokens;
-  const bool few = block.rows <= 2 * kAttendRows;  // bound by memory: ask for pages ahead
-  if (few) prefetch_bytes(source.keys[0], source.key_bytes);
+  const auto& score = block.rows <= kAttendRows ? kTiles.fetching_score : kTiles.score;
   for (int page = 0; page < pages; ++page) {
-    if (few) {
-      if (page + 1 < pages) prefetch_bytes(source.keys[page + 1], source.key_bytes);
-      prefetch_bytes(source.values[page], source.value_bytes);
-    }
+    const Ahead ahead{source.keys[std::min(page + kPagesAhead, pages - 1)], source.values[page]};
     for (int r = 0; r < block.rows; r += kAttendRows) {
       const int n = std::min(kAttendRows, block.rows - r);
-      kTiles.score[size_t(n - 1)](block.q + r * block.columns, block.columns, source.keys[page],
-                                  scores + r * kScoreStride + page * kPageTokens);
+      score[size_t(n - 1)](block.q + r * block.columns, block.columns, source.keys[page],
+                           scores + r * kScoreStride + page * kPageTokens, ahead);
     }
   }
   int tile_low[kQueryRows];
@@ -170,10 +189,7 @@ void attend_chunk(const QueryBlock& block, const ChunkSource& source, int start,
       std::fill(row, row + pages * kPageTokens, 0.0f);
       continue;
     }
-    if (E == KvFormat::I8) multiply_pages(row, source.key_scales, pages);
-    mask_scores(row, low, high, pages * kPageTokens);
-    soften(row, pages * kPageTokens, block.most[r], block.sum[r]);
-    if (E == KvFormat::I8) multiply_pages(row, source.value_scales, pages);
+    soften<E>(row, low, high, pages * kPageTokens, source, block.most[r], block.sum[r]);
   }
   for (int r = 0; r < block.rows; r += kAttendRows) {
     const int n = std::min(kAttendRows, block.rows - r);
@@ -350,8 +366,6 @@ inline ChunkSource paged_chunk(const Cache& cache, const int32_t* pages, int hea
                                int stop) {
   ChunkSource source{};
   source.value_stride = size_t(cache.value_stride());
-  source.key_bytes = cache.keys_bytes();
-  source.value_bytes = cache.values_bytes();
   for (int p = 0; p < kChunkPages && start + p * kPageTokens < stop; ++p) {
     const int page = pages[start / kPageTokens + p];
     source.keys[p] = cache.keys(page, head);
