@@ -26,7 +26,14 @@ struct ChunkSource {
   const float* key_scales[kChunkPages];  // null but for I8
   const float* value_scales[kChunkPages];
   size_t value_stride;  // elements
+  const uint8_t* next;  // keys that will be needed after this chunk, or null
+  size_t next_bytes;
 };
+
+[[gnu::always_inline]] inline void prefetch_next(const ChunkSource& source) {
+  for (size_t at = 0; source.next && at < source.next_bytes; at += 64)
+    vprefetch_near(source.next + at);
+}
 
 // What will be needed soon: the keys of a page some way ahead, and the values of this one.
 struct Ahead {
@@ -166,7 +173,8 @@ void attend_chunk(const QueryBlock& block, const ChunkSource& source, int start,
   for (int r = 0; r < block.rows; ++r) reach = std::max(reach, block.last[r] - start);
   reach = std::min(reach, kChunk);
   const int pages = (reach + kPageTokens - 1) / kPageTokens;
-  const auto& score = block.rows <= kAttendRows ? kTiles.fetching_score : kTiles.score;
+  const bool few = block.rows <= kAttendRows;
+  const auto& score = few ? kTiles.fetching_score : kTiles.score;
   for (int page = 0; page < pages; ++page) {
     const Ahead ahead{source.keys[std::min(page + kPagesAhead, pages - 1)], source.values[page]};
     for (int r = 0; r < block.rows; r += kAttendRows) {
@@ -175,6 +183,7 @@ void attend_chunk(const QueryBlock& block, const ChunkSource& source, int start,
                            scores + r * kScoreStride + page * kPageTokens, ahead);
     }
   }
+  if (few) prefetch_next(source);
   int tile_low[kQueryRows];
   int tile_high[kQueryRows];
   for (int r = 0; r < block.rows; ++r) {
@@ -378,11 +387,17 @@ inline ChunkSource paged_chunk(const Cache& cache, const int32_t* pages, int hea
   return source;
 }
 
+// `ahead` is how many chunks further on this lane will probably go on.
 inline void attend_paged_chunk(const Frame& frame, const Cache& cache, int sequence, int head,
-                               int start, AttendScratch& s) {
+                               int start, int ahead, AttendScratch& s) {
   const int stop = s.block.last[s.block.rows - 1];
-  const ChunkSource source =
-      paged_chunk(cache, frame.batch.pages_of(sequence), head, start, stop);
+  const int32_t* pages = frame.batch.pages_of(sequence);
+  ChunkSource source = paged_chunk(cache, pages, head, start, stop);
+  const int next = start + ahead * kChunk;
+  if (next < stop) {
+    source.next = cache.keys(pages[next / kPageTokens], head);
+    source.next_bytes = cache.keys_bytes();
+  }
   switch (cache.format) {
     case KvFormat::F32: return attend_chunk<KvFormat::F32>(s.block, source, start, s.scores);
     case KvFormat::F16: return attend_chunk<KvFormat::F16>(s.block, source, start, s.scores);
@@ -428,7 +443,7 @@ inline void attend_whole(const Frame& frame, const Instruction& instruction, con
     load_queries(frame, instruction, shape, unit, s);
     s.clear();
     for (int chunk = first_chunk(s.block); chunk <= last_chunk(s.block); ++chunk) {
-      attend_paged_chunk(frame, cache, unit.sequence, unit.head, chunk * kChunk, s);
+      attend_paged_chunk(frame, cache, unit.sequence, unit.head, chunk * kChunk, 1, s);
       s.merge();
     }
     finish_unit(frame, instruction, shape, unit, s);
@@ -448,7 +463,7 @@ inline void attend_split(const Frame& frame, const Instruction& instruction, con
     load_queries(frame, instruction, shape, unit, s);
     const int chunk = begin % chunks;
     if (chunk < first_chunk(s.block) || chunk > last_chunk(s.block)) continue;
-    attend_paged_chunk(frame, cache, unit.sequence, unit.head, chunk * kChunk, s);
+    attend_paged_chunk(frame, cache, unit.sequence, unit.head, chunk * kChunk, lane.count, s);
     float* to = frame.partials + size_t(begin) * stride;
     std::copy(s.block.most, s.block.most + s.block.rows, to);
     std::copy(s.block.sum, s.block.sum + s.block.rows, to + kQueryRows);
