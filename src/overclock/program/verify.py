@@ -151,11 +151,14 @@ def _check_operands(case: Case) -> None:
     ):
         roles = {role.rstrip("?*"): role for role in known}
         for role in given:
-            case.expect(role in roles, f"the opcode has no operand {role}")
+            if role not in roles:
+                case.fail(f"the opcode has no operand {role}")
         for role, spelled in roles.items():
             count = len(given.get(role, ()))
-            case.expect(count > 0 or ("?" in spelled and role not in given), f"no {role}")
-            case.expect(count < 2 or "*" in spelled, f"{role} takes one operand, not {count}")
+            if not count and ("?" not in spelled or role in given):
+                case.fail(f"no {role}")
+            if count > 1 and "*" not in spelled:
+                case.fail(f"{role} takes one operand, not {count}")
     for operand in _operands(case):
         _check_slice(case, operand)
 
@@ -173,31 +176,33 @@ def _check_slice(case: Case, operand: Operand) -> None:
     if not 0 <= operand.start < stop <= buffer.columns:
         case.fail(f"{operand} is not inside the {buffer.columns} columns of its buffer")
     if buffer.kind is not Kind.ACTIVATION or buffer.element is Element.I8:
-        whole = operand.start == 0 and stop == buffer.columns
-        case.expect(whole, f"{operand} is a part of a buffer that can only be used whole")
+        if operand.start != 0 or stop != buffer.columns:
+            case.fail(f"{operand} is a part of a buffer that can only be used whole")
 
 
 def _check_attributes(case: Case) -> None:
     """Attributes are those of the opcode, of their type and within bounds."""
     known = SIGNATURES[case.instruction.op].attributes
     for name in case.instruction.attributes:
-        case.expect(name in known, f"the opcode has no attribute {name}")
+        if name not in known:
+            case.fail(f"the opcode has no attribute {name}")
     for name, wanted in known.items():
-        given = name in case.instruction.attributes or name in OPTIONAL_ATTRIBUTES
-        case.expect(given, f"the attribute {name} is missing")
+        if name not in case.instruction.attributes and name not in OPTIONAL_ATTRIBUTES:
+            case.fail(f"the attribute {name} is missing")
         value = case.instruction.attribute(name)
-        case.expect(type(value) is wanted, f"{name} must be {wanted.__name__}, not {value!r}")
+        if type(value) is not wanted:
+            case.fail(f"{name} must be {wanted.__name__}, not {value!r}")
         if isinstance(value, str):
-            choices = ", ".join(CHOICES[name])
-            case.expect(value in CHOICES[name], f"{name} must be one of {choices}, not {value!r}")
+            if value not in CHOICES[name]:
+                case.fail(f"{name} must be one of {', '.join(CHOICES[name])}, not {value!r}")
         elif isinstance(value, int | float):
             _check_number(case, name, value)
 
 
 def _check_number(case: Case, name: str, value: float) -> None:
     least = LEAST.get(name, -math.inf)
-    possible = math.isfinite(value) and least <= value < WIDEST
-    case.expect(possible, f"{name} cannot be {value}")
+    if not math.isfinite(value) or not least <= value < WIDEST:
+        case.fail(f"{name} cannot be {value}")
 
 
 def _check_types(case: Case) -> None:
@@ -206,8 +211,8 @@ def _check_types(case: Case) -> None:
     for role, operands in case.instruction.inputs.items():
         for operand in operands:
             _check_kind(case, role, operand)
-            if case.buffer(operand).element is Element.I8:
-                case.expect((op, role) in READS_I8, f"{role} cannot be int8")
+            if case.buffer(operand).element is Element.I8 and (op, role) not in READS_I8:
+                case.fail(f"{role} cannot be int8")
     for role, operands in case.instruction.outputs.items():
         for operand in operands:
             _check_kind(case, role, operand)
@@ -229,8 +234,9 @@ def _check_kind(case: Case, role: str, operand: Operand) -> None:
         fits, wanted = dimensions == 1, "an activation or a weight of one dimension"
     else:
         kind = _KINDS.get(role, Kind.ACTIVATION)
-        fits, wanted = buffer.kind is kind, f"of kind {kind}"
-    case.expect(fits, f"{role} must be {wanted}, but {operand} is of kind {buffer.kind}")
+        fits, wanted = buffer.kind is kind, "of kind " + kind
+    if not fits:
+        case.fail(f"{role} must be {wanted}, but {operand} is of kind {buffer.kind}")
 
 
 _KINDS = {"ids": Kind.INPUT, "frequencies": Kind.CONSTANT, "cache": Kind.CACHE}
@@ -245,8 +251,8 @@ def _check_integer_product(case: Case) -> None:
     case.expect(not case.program.exact, "x is int8, but the program is exact")
     for role in ("w", "gate", "up"):
         for operand in case.operands(role):
-            fits = is_quantized(case.buffer(operand))
-            case.expect(fits, f"x is int8, so {role} {operand} cannot be floating point")
+            if not is_quantized(case.buffer(operand)):
+                case.fail(f"x is int8, so {role} {operand} cannot be floating point")
 
 
 def _check_rows(case: Case) -> None:
@@ -258,7 +264,8 @@ def _check_rows(case: Case) -> None:
     for given, wanted in ((inputs, before), (outputs, after)):
         for role, all_rows in given.items():
             for rows in all_rows:
-                case.expect(rows is wanted, f"{role} has {rows} rows where {wanted} are wanted")
+                if rows is not wanted:
+                    case.fail(f"{role} has {rows} rows where {wanted} are wanted")
 
 
 def _rows(case: Case, role: str) -> list[Rows]:
@@ -272,7 +279,8 @@ def _check_aliases(case: Case) -> None:
     allowed = IN_PLACE.get(case.instruction.op, frozenset())
     for number, (role, output) in enumerate(outputs):
         for other, operand in outputs[:number]:
-            case.expect(not _overlap(case, output, operand), f"{role} and {other} overlap")
+            if _overlap(case, output, operand):
+                case.fail(f"{role} and {other} overlap")
         for source, given in case.instruction.inputs.items():
             for operand in given:
                 if _overlap(case, output, operand):
@@ -304,11 +312,11 @@ class _Written:
         """What is read has been written; take note of what is written."""
         for operand in case.instruction.reads():
             if case.buffer(operand).kind in (Kind.ACTIVATION, Kind.CACHE):
-                there = self.has(operand.buffer, *_columns(case, operand))
-                case.expect(there, f"{operand} is read before it is written")
+                if not self.has(operand.buffer, *_columns(case, operand)):
+                    case.fail(f"{operand} is read before it is written")
         for operand in case.instruction.writes():
-            twice = operand.buffer in self._columns and case.buffer(operand).kind is Kind.CACHE
-            case.expect(not twice, f"{operand} is stored to for the second time")
+            if operand.buffer in self._columns and case.buffer(operand).kind is Kind.CACHE:
+                case.fail(f"{operand} is stored to for the second time")
             self._add(operand.buffer, *_columns(case, operand))
 
     def has(self, buffer: str, start: int, stop: int) -> bool:

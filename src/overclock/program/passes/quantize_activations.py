@@ -30,7 +30,8 @@ def apply(program: Program) -> Program:
             instruction = replace(instruction, inputs=inputs)
         instructions.append(instruction)
         written = {operand.buffer for operand in instruction.writes()}
-        rounded = {x: y for x, y in rounded.items() if x.buffer not in written}
+        for x in [x for x in rounded if x.buffer in written]:
+            del rounded[x]
     return rebuilt(program, tuple(instructions), draft.buffers, program.outputs)
 
 

@@ -107,7 +107,8 @@ class _Rewriter:
             del self._selected[operand]
 
     def _rename(self, operand: Operand) -> Operand:
-        return replace(operand, buffer=self._renamed.get(operand.buffer, operand.buffer))
+        name = self._renamed.get(operand.buffer)
+        return operand if name is None else replace(operand, buffer=name)
 
     def _select(self, operand: Operand, layer: int | None) -> Operand:
         """The operand of a late instruction: as it is, or the selected rows of it."""
