@@ -175,9 +175,9 @@ def _check_slice(case: Case, operand: Operand) -> None:
     stop = buffer.columns if operand.stop is None else operand.stop
     if not 0 <= operand.start < stop <= buffer.columns:
         case.fail(f"{operand} is not inside the {buffer.columns} columns of its buffer")
-    if buffer.kind is not Kind.ACTIVATION or buffer.element is Element.I8:
-        if operand.start != 0 or stop != buffer.columns:
-            case.fail(f"{operand} is a part of a buffer that can only be used whole")
+    is_part = operand.start != 0 or stop != buffer.columns
+    if is_part and (buffer.kind is not Kind.ACTIVATION or buffer.element is Element.I8):
+        case.fail(f"{operand} is a part of a buffer that can only be used whole")
 
 
 def _check_attributes(case: Case) -> None:
@@ -311,9 +311,9 @@ class _Written:
     def check(self, case: Case) -> None:
         """What is read has been written; take note of what is written."""
         for operand in case.instruction.reads():
-            if case.buffer(operand).kind in (Kind.ACTIVATION, Kind.CACHE):
-                if not self.has(operand.buffer, *_columns(case, operand)):
-                    case.fail(f"{operand} is read before it is written")
+            is_made = case.buffer(operand).kind in (Kind.ACTIVATION, Kind.CACHE)
+            if is_made and not self.has(operand.buffer, *_columns(case, operand)):
+                case.fail(f"{operand} is read before it is written")
         for operand in case.instruction.writes():
             if operand.buffer in self._columns and case.buffer(operand).kind is Kind.CACHE:
                 case.fail(f"{operand} is stored to for the second time")
