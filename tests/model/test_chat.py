@@ -122,7 +122,7 @@ def test_a_call_needs_no_content() -> None:
 @pytest.mark.parametrize(
     ("message", "named"),
     [
-        ("hi", "Message 1 is 'hi'"),
+        ("hi", "message 1 is 'hi'"),
         ({"content": "x"}, "role None"),
         ({"role": "wizard", "content": "x"}, "wizard.*assistant"),
         ({"role": "user"}, "content None"),

@@ -9,7 +9,10 @@ import gc
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    import click
 
 FAILURE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -64,13 +67,22 @@ def _run(arguments: list[str] | None) -> int:
         return left.exit_code
     except click.Abort:
         return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
+    except click.exceptions.NoArgsIsHelpError as asked:
+        asked.show()
         return FAILURE
+    except click.UsageError as error:
+        return _fail(_with_help(error.format_message(), error.ctx))
+    except click.ClickException as error:
+        return _fail(error.format_message())
     except OverclockError as error:
         return _fail(str(error))
     except MemoryError:
         return _fail("there is not enough memory; take a smaller model or a shorter context")
+
+
+def _with_help(message: str, context: click.Context | None) -> str:
+    command = "overclock" if context is None else context.command_path
+    return f"{message.rstrip('.')}; see {command} --help"
 
 
 def _reason(error: OSError) -> str:

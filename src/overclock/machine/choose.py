@@ -10,6 +10,8 @@ from overclock.program.program import KvFormat
 
 MachineName = Literal["native", "reference"]
 
+MOST_THREADS = 1024
+
 
 def make(name: MachineName, threads: int | None = None, kv: KvFormat = "f16") -> Machine:
     """A machine with nothing loaded. `threads` None: all cores that may be used.
@@ -17,8 +19,10 @@ def make(name: MachineName, threads: int | None = None, kv: KvFormat = "f16") ->
     Raises InputError for a name, number of threads or KV format that does not exist, MachineError
     if the native machine is not built.
     """
-    if threads is not None and (type(threads) is not int or threads < 1):
-        raise InputError(f"threads is {threads!r}; it must be a whole number of 1 or more")
+    if threads is not None and (type(threads) is not int or not 1 <= threads <= MOST_THREADS):
+        raise InputError(
+            f"threads is {threads!r}; it must be a whole number of 1 to {MOST_THREADS}"
+        )
     if kv not in get_args(KvFormat):
         raise InputError(f"kv is {kv!r}; it must be one of {', '.join(get_args(KvFormat))}")
     if name == "reference":

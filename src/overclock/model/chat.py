@@ -72,11 +72,11 @@ class ChatTemplate:
 
 def _message(index: int, message: object) -> dict[str, object]:
     if not isinstance(message, Mapping):
-        raise InputError(f"Message {index} is {message!r}; it must have a role and a content.")
+        raise InputError(f"message {index} is {message!r}; it must have a role and a content")
     if message.get("role") not in ROLES:
         raise InputError(
-            f"Message {index} has the role {message.get('role')!r}; "
-            f"it must be one of {', '.join(ROLES)}."
+            f"message {index} has the role {message.get('role')!r}; "
+            f"it must be one of {', '.join(ROLES)}"
         )
     return {**message, "content": _content(index, message)}
 
@@ -88,7 +88,7 @@ def _content(index: int, message: Message) -> str | None:
     if isinstance(content, Sequence) and not isinstance(content, bytes):
         return "".join(_part(index, part) for part in content)
     raise InputError(
-        f"Message {index} has the content {content!r}; it must be text or a list of text parts."
+        f"message {index} has the content {content!r}; it must be text or a list of text parts"
     )
 
 
@@ -98,6 +98,6 @@ def _part(index: int, part: object) -> str:
         if isinstance(text, str):
             return text
     raise InputError(
-        f"Message {index} has the part {part!r}; this model reads only parts like "
-        '{"type": "text", "text": "…"}.'
+        f"message {index} has the part {part!r}; this model reads only parts like "
+        '{"type": "text", "text": "…"}'
     )

@@ -42,7 +42,7 @@ class RefusedError(TemplateError):
 def _range(*bounds: int) -> range:
     numbers = range(*bounds)
     if len(numbers) > _RANGE:
-        raise ModelError(f"The model's chat template counts to more than {_RANGE:,}.")
+        raise ModelError(f"the model's chat template counts to more than {_RANGE:,}")
     return numbers
 
 

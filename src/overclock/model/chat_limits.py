@@ -66,8 +66,8 @@ class Budget:
 
 def _exceeded(what: str) -> ModelError:
     return ModelError(
-        f"The model's chat template needs more than {what}; it is damaged or hostile, "
-        "or the conversation is too long."
+        f"the model's chat template needs more than {what}; it is damaged or hostile, "
+        "or the conversation is too long"
     )
 
 
@@ -173,7 +173,7 @@ def allow_format(template: object, values: object) -> None:
     if not isinstance(template, str):
         return
     if _WIDE.search(template):
-        raise ModelError("The model's chat template formats text to a huge or computed width.")
+        raise ModelError("the model's chat template formats text to a huge or computed width")
     places = template.count("%") + template.count("{")
     budget().allow(len(template) + places * (weight(values) + _WIDTH))
 

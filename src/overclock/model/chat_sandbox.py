@@ -60,7 +60,7 @@ def compile(source: str, limits: Limits | None = None) -> Template:
         ModelError: it is too long or no valid template.
     """
     if len(source) > _SOURCE:
-        raise ModelError(f"The model's chat template has {len(source):,} characters; too many.")
+        raise ModelError(f"the model's chat template has {len(source):,} characters; too many")
     with bounded(limits):
         return _contained(lambda: _environment().from_string(source))
 
@@ -75,7 +75,7 @@ def render(template: Template, values: Mapping[str, object], limits: Limits | No
     try:
         known = {name: chat_limits.plain(value, name) for name, value in values.items()}
     except (TypeError, RecursionError) as error:
-        raise InputError(f"A chat template takes only JSON values, but {error}.") from error
+        raise InputError(f"a chat template takes only JSON values, but {error}") from error
     with bounded(limits):
         return _contained(lambda: template.render(known))
 
@@ -86,10 +86,10 @@ def _contained(work: Callable[[], T]) -> T:
     except OverclockError:
         raise
     except RefusedError as error:
-        raise InputError(f"The model's chat template refuses this: {error}.") from error
+        raise InputError(f"the model's chat template refuses this: {error}") from error
     except Exception as error:  # a template is foreign code: anything can happen
         reason = str(error).rstrip(".") or type(error).__name__
-        raise ModelError(f"The model's chat template fails: {reason}.") from error
+        raise ModelError(f"the model's chat template fails: {reason}") from error
 
 
 class _Generation(Extension):

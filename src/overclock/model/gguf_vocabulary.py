@@ -61,10 +61,10 @@ class Vocabulary:
         """A key that must be a non-empty list of strings."""
         value = self.value(name)
         if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray) or not len(value):
-            raise TokenizerError(f"The file has no list {_KEY}{name}; fetch the model again.")
+            raise TokenizerError(f"the file has no list {_KEY}{name}; fetch the model again")
         listed = list(value)
         if set(map(type, listed)) != {str}:
-            raise TokenizerError(f"{_KEY}{name} holds something that is not text.")
+            raise TokenizerError(f"{_KEY}{name} holds something that is not text")
         return listed
 
     def numbers(self, name: str) -> NDArray[np.float64] | None:
@@ -75,10 +75,10 @@ class Vocabulary:
         try:
             numbers = np.asarray(value).astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise TokenizerError(f"{_KEY}{name} holds something that is not a number.") from error
+            raise TokenizerError(f"{_KEY}{name} holds something that is not a number") from error
         if numbers.shape != (len(self.tokens),):
             raise TokenizerError(
-                f"{_KEY}{name} has the shape {numbers.shape} for {len(self.tokens)} tokens."
+                f"{_KEY}{name} has the shape {numbers.shape} for {len(self.tokens)} tokens"
             )
         return numbers
 
@@ -90,7 +90,7 @@ class Vocabulary:
         """
         scores = self.numbers("scores")
         if scores is None or not np.isfinite(scores).all():
-            raise TokenizerError(f"The file has no usable {_KEY}scores; fetch the model again.")
+            raise TokenizerError(f"the file has no usable {_KEY}scores; fetch the model again")
         return [float(score) for score in scores]
 
     def of_type(self, *types: int) -> list[str]:
@@ -143,13 +143,13 @@ class Vocabulary:
         if isinstance(value, int | np.integer) and 0 <= value < len(self.tokens):
             return int(value)
         raise TokenizerError(
-            f"{_KEY}{name} is {value!r}, but the file's tokens go from 0 to {len(self.tokens) - 1}."
+            f"{_KEY}{name} is {value!r}, but the file's tokens go from 0 to {len(self.tokens) - 1}"
         )
 
     def _refuse_double(self) -> None:
         first = next(id for id, token in enumerate(self.tokens) if self.ids[token] != id)
         token = self.tokens[first]
-        raise TokenizerError(f"Tokens {first} and {self.ids[token]} are both {token!r}.")
+        raise TokenizerError(f"tokens {first} and {self.ids[token]} are both {token!r}")
 
 
 def _optional(id: int | None) -> tuple[int, ...]:

@@ -42,7 +42,7 @@ def load_gguf(path: Path, name: str | None = None) -> Model:
     config = config_from_gguf(path, file.metadata, file.tensors)
     weights = _gguf_weights(file, config)
     check_weights(config, weights, path)
-    tokenizer = Tokenizer.from_gguf(file.metadata, vocabulary=config.vocabulary)
+    tokenizer = _gguf_tokenizer(file, config)
     check_tokenizer(tokenizer, config, path)
     source = file.metadata.get("tokenizer.chat_template")
     template = _chat_template(source if isinstance(source, str) else None, tokenizer)
@@ -72,6 +72,13 @@ def check_tokenizer(tokenizer: Tokenizer, config: Config, path: Path) -> None:
             f"{path}: the tokenizer has {tokenizer.vocabulary} tokens but the model has only "
             f"{config.vocabulary}; the tokenizer belongs to another model"
         )
+
+
+def _gguf_tokenizer(file: Gguf, config: Config) -> Tokenizer:
+    try:
+        return Tokenizer.from_gguf(file.metadata, vocabulary=config.vocabulary)
+    except TokenizerError as error:
+        raise TokenizerError(f"{file.path}: {error}") from error
 
 
 def _gguf_weights(file: Gguf, config: Config) -> dict[str, Tensor]:

@@ -139,7 +139,7 @@ def named(name: str) -> PreTokenizer:
     if found is None:
         known = ", ".join(sorted(PRE_TOKENIZERS))
         raise TokenizerError(
-            f"The file's pre-tokenizer (tokenizer.ggml.pre) is {name!r}, which is not known here; "
-            f"known are {known}."
+            f"the file's pre-tokenizer (tokenizer.ggml.pre) is {name!r}, which is not known here; "
+            f"known are {known}"
         )
     return found

@@ -59,4 +59,4 @@ def refusals(what: str) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise TokenizerError(f"{what} cannot be used: {error}.") from error
+        raise TokenizerError(f"{what} cannot be used: {error}") from error

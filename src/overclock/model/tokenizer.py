@@ -83,7 +83,7 @@ class Tokenizer:
                 turn out to be damaged.
         """
         backend = self._backend if special else self._literal
-        with refusals("The model's tokenizer"):
+        with refusals("the model's tokenizer"):
             ids = backend.encode(_unicode(text), add_special_tokens=False).ids
         return self._wrapped(ids, add_bos)
 
@@ -93,7 +93,7 @@ class Tokenizer:
         """The ids of each text, as `encode` gives them; many texts are spread over threads."""
         backend = self._backend if special else self._literal
         listed = [_unicode(text) for text in texts]
-        with refusals("The model's tokenizer"):
+        with refusals("the model's tokenizer"):
             encodings = backend.encode_batch_fast(listed, add_special_tokens=False)
         return [self._wrapped(encoding.ids, add_bos) for encoding in encodings]
 
@@ -109,7 +109,7 @@ class Tokenizer:
     def _certain_bos(self) -> int:
         if self.bos_id is None:
             raise TokenizerError(
-                "This tokenizer has no beginning-of-sequence token; leave add_bos out."
+                "this tokenizer has no beginning-of-sequence token; leave add_bos out"
             )
         return self.bos_id
 
@@ -216,7 +216,7 @@ class Tokenizer:
     def _check(self, id: int) -> None:
         if not 0 <= id < self.vocabulary:
             raise TokenizerError(
-                f"Token id {id} is outside this tokenizer's vocabulary of {self.vocabulary}; "
+                f"token id {id} is outside this tokenizer's vocabulary of {self.vocabulary}; "
                 "does the tokenizer belong to the model?"
             )
 

@@ -47,14 +47,14 @@ def _backend(path: Path) -> Backend:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise TokenizerError(f"Cannot read the tokenizer {path}: {error.strerror}.") from error
-    with refusals(f"The tokenizer {path}"):
+        raise TokenizerError(f"cannot read the tokenizer {path}: {error.strerror}") from error
+    with refusals(f"the tokenizer {path}"):
         backend = Backend.from_buffer(content)
         # Cutting and filling up texts is the caller's business, not the file's.
         backend.no_truncation()
         backend.no_padding()
     if backend.get_vocab_size() == 0:
-        raise TokenizerError(f"The tokenizer {path} has no tokens; fetch the model again.")
+        raise TokenizerError(f"the tokenizer {path} has no tokens; fetch the model again")
     return backend
 
 
@@ -81,7 +81,7 @@ def _known(backend: Backend, token: str, role: str, path: Path) -> int:
     id = backend.token_to_id(token)
     if id is None:
         raise TokenizerError(
-            f"tokenizer_config.json names {token!r} as {role}_token, but {path} has no such token."
+            f"tokenizer_config.json names {token!r} as {role}_token, but {path} has no such token"
         )
     return id
 
@@ -91,7 +91,7 @@ def _ids(value: object, name: str, backend: Backend, path: Path) -> tuple[int, .
     listed = value if isinstance(value, list | tuple) else () if value is None else (value,)
     for id in listed:
         if not isinstance(id, int) or id < 0 or backend.id_to_token(id) is None:
-            raise TokenizerError(f"{name} is {id!r}, which is no token of {path}.")
+            raise TokenizerError(f"{name} is {id!r}, which is no token of {path}")
     return tuple(listed)
 
 
@@ -111,7 +111,7 @@ def _obeys_add_bos(config: Mapping[str, object]) -> bool:
 
 def _around(backend: Backend, path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """What the file's post-processor puts in front of a text and behind it."""
-    with refusals(f"The tokenizer {path}"):
+    with refusals(f"the tokenizer {path}"):
         encoding = backend.encode("a")
     before = len(list(takewhile(bool, encoding.special_tokens_mask)))
     after = len(list(takewhile(bool, reversed(encoding.special_tokens_mask[before:]))))

@@ -37,14 +37,14 @@ def build(metadata: Mapping[str, object]) -> Built:
     """
     kind = metadata.get("tokenizer.ggml.model")
     if kind is None:
-        raise TokenizerError("The file has no tokenizer (tokenizer.ggml.model is missing).")
+        raise TokenizerError("the file has no tokenizer (tokenizer.ggml.model is missing)")
     builder = _BUILDERS.get(str(kind))
     if builder is None:
         raise TokenizerError(
-            f"The file's tokenizer (tokenizer.ggml.model) is of the kind {kind!r}; "
-            f"known are {', '.join(_BUILDERS)}."
+            f"the file's tokenizer (tokenizer.ggml.model) is of the kind {kind!r}; "
+            f"known are {', '.join(_BUILDERS)}"
         )
-    with refusals("The file's tokenizer"):
+    with refusals("the file's tokenizer"):
         backend, special = builder(Vocabulary(metadata))
     return backend, special
 
@@ -79,7 +79,7 @@ def _check_merges(vocabulary: Vocabulary, lines: Iterable[str]) -> None:
         if line.replace(" ", "", 1) not in vocabulary.ids:
             rank = vocabulary.texts("merges").index(line)
             raise TokenizerError(
-                f"Merge {rank} of tokenizer.ggml.merges, {line!r}, makes no known token."
+                f"merge {rank} of tokenizer.ggml.merges, {line!r}, makes no known token"
             )
 
 
@@ -179,10 +179,10 @@ def _wordpiece(vocabulary: Vocabulary) -> Built:
     control = set(vocabulary.of_type(CONTROL))
     spelled = {_bert_token(token, control): id for token, id in vocabulary.ids.items()}
     if len(spelled) != len(vocabulary.tokens):
-        raise TokenizerError("Two of the file's WordPiece tokens are the same.")
+        raise TokenizerError("two of the file's WordPiece tokens are the same")
     unknown = vocabulary.roles["unk"]
     if unknown is None:
-        raise TokenizerError("The file's WordPiece vocabulary has no token for unknown words.")
+        raise TokenizerError("the file's WordPiece vocabulary has no token for unknown words")
     unk_token = _bert_token(vocabulary.tokens[unknown], control)
     backend = Backend(models.WordPiece(spelled, unk_token=unk_token))
     backend.normalizer = normalizers.BertNormalizer(lowercase=not _is_cased(spelled))
