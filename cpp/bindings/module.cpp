@@ -46,7 +46,7 @@ constexpr const char* kMethods[] = {"mean", "first"};
 constexpr const char* kKvFormats[] = {"f32", "f16", "i8"};
 constexpr const char* kKinds[] = {"input", "weight", "vector", "activation", "cache"};
 constexpr const char* kRows[] = {"", "T", "L", "S"};
-constexpr const char* kElements[] = {"f32", "i8"};
+constexpr const char* kElements[] = {"f32", "i8", "i8x2"};
 constexpr const char* kRoles[] = {
     "x", "w", "b", "bias",        "residual", "gate",   "up",    "ids", "table",    "a",
     "q", "k", "v", "frequencies", "q_norm",   "k_norm", "cache", "y",   "quantized"};

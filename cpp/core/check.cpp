@@ -24,7 +24,7 @@ class Checker {
   const Buffer& buffer(const Operand& operand) const {
     return holdings_.buffers[size_t(operand.buffer)];
   }
-  bool int8(const Operand& operand) const { return buffer(operand).element == Element::I8; }
+  bool int8(const Operand& operand) const { return buffer(operand).element != Element::F32; }
 
   void check_operand(const Operand& operand) const {
     require(operand.buffer >= 0 && size_t(operand.buffer) < holdings_.buffers.size(),

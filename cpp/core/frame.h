@@ -41,12 +41,19 @@ struct FloatRows {
   float* row(int index) const { return data + size_t(index) * stride; }
 };
 
+// Rows of int8; with two terms each row is followed by the row of what it leaves.
 struct QuantizedRows {
   uint8_t* data;
   size_t stride;  // in bytes
   int columns;
+  int terms = 1;
 
   QuantizedRow row(int index) const { return {data + size_t(index) * stride, columns}; }
+  QuantizedRow rest(int index) const {
+    return {data + size_t(index) * stride + stride / 2, columns};
+  }
+  // Both terms as rows of their own.
+  QuantizedRows apart() const { return {data, stride / size_t(terms), columns}; }
 };
 
 // KV pages of one layer. Per page and head: K as [head_dim][kPageTokens], V as
@@ -106,7 +113,7 @@ struct Frame {
   const Buffer& buffer(const Operand& operand) const {
     return buffers[static_cast<size_t>(operand.buffer)];
   }
-  bool quantized(const Operand& operand) const { return buffer(operand).element == Element::I8; }
+  bool quantized(const Operand& operand) const { return buffer(operand).element != Element::F32; }
   int rows(const Operand& operand) const {
     switch (buffer(operand).rows) {
       case Rows::Tokens: return batch.tokens;
@@ -122,8 +129,9 @@ struct Frame {
   }
   QuantizedRows quantized_rows(const Operand& operand) const {
     const int columns = buffer(operand).columns;
-    return {addresses[static_cast<size_t>(operand.buffer)], QuantizedRow::row_bytes(columns),
-            columns};
+    const int terms = terms_of(buffer(operand).element);
+    return {addresses[static_cast<size_t>(operand.buffer)],
+            QuantizedRow::row_bytes(columns) * size_t(terms), columns, terms};
   }
   const Weight& weight(const Operand& operand) const {
     return weights[static_cast<size_t>(buffer(operand).index)];

@@ -35,7 +35,7 @@ Machine::Machine(int threads, KvFormat kv, const std::string& tier)
 uint8_t* Machine::take_weight_memory(size_t bytes) {
   bytes = round_up(bytes, 64);
   if (weight_memory_.empty() || weight_used_ + bytes > weight_memory_.back().bytes()) {
-    weight_memory_.emplace_back(std::max(bytes, kWeightPiece), true);
+    weight_memory_.emplace_back(std::max(bytes, kWatched ? 0 : kWeightPiece), true);
     weight_used_ = 0;
   }
   uint8_t* address = weight_memory_.back().data() + weight_used_;
@@ -200,8 +200,9 @@ void Machine::make_room(const Batch& batch, const Output& output, float* result)
     if (memory.bytes() < scratch) memory = Memory(scratch, false);
   std::vector<size_t> needed(slots_.size(), 0);
   const auto bytes_of = [&](const Buffer& buffer) {
-    const size_t row = buffer.element == Element::I8 ? QuantizedRow::row_bytes(buffer.columns)
-                                                     : round_up(4 * size_t(buffer.columns), 64);
+    const size_t terms = size_t(terms_of(buffer.element));
+    const size_t row = terms > 0 ? terms * QuantizedRow::row_bytes(buffer.columns)
+                                 : round_up(4 * size_t(buffer.columns), 64);
     return row * size_t(row_count(batch, buffer.rows)) + 64;
   };
   for (const Buffer& buffer : buffers_)

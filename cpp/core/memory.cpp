@@ -3,6 +3,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstdlib>
+#include <cstring>
 #include <new>
 
 #include "core/types.h"
@@ -12,7 +14,23 @@ namespace {
 constexpr size_t kHugePage = 2u << 20;
 }
 
-Memory::Memory(size_t bytes, bool huge) : bytes_(round_up(bytes + 1, huge ? kHugePage : 4096)) {
+Memory::Memory(size_t bytes, bool huge) {
+  if (kWatched)
+    take_watched(bytes);
+  else
+    take_pages(bytes, huge);
+}
+
+void Memory::take_watched(size_t bytes) {
+  void* address = nullptr;
+  if (posix_memalign(&address, 64, bytes) != 0) throw std::bad_alloc();
+  std::memset(address, 0, bytes);
+  data_ = static_cast<uint8_t*>(address);
+  bytes_ = bytes;
+}
+
+void Memory::take_pages(size_t bytes, bool huge) {
+  bytes_ = round_up(bytes + 1, huge ? kHugePage : 4096);
   void* address = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (address == MAP_FAILED) {
@@ -26,7 +44,10 @@ Memory::Memory(size_t bytes, bool huge) : bytes_(round_up(bytes + 1, huge ? kHug
 }
 
 Memory::~Memory() {
-  if (data_) munmap(data_, bytes_);
+  if (kWatched)
+    std::free(data_);
+  else if (data_)
+    munmap(data_, bytes_);
 }
 
 void release_mapped(const void* data, size_t bytes) {

@@ -7,6 +7,14 @@
 
 namespace overclock {
 
+// Under the address sanitizer memory comes from malloc, so that its ends are watched, and is not
+// shared out in pieces.
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool kWatched = true;
+#else
+inline constexpr bool kWatched = false;
+#endif
+
 class Memory {
  public:
   Memory() = default;
@@ -23,6 +31,8 @@ class Memory {
   size_t bytes() const { return bytes_; }
 
  private:
+  void take_pages(size_t bytes, bool huge);
+  void take_watched(size_t bytes);
   void swap(Memory& other) {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);

@@ -54,7 +54,11 @@ enum class KvFormat : uint8_t { F32, F16, I8 };
 
 enum class Kind : uint8_t { Input, Weight, Vector, Activation, Cache };
 enum class Rows : uint8_t { None, Tokens, Selected, Sequences };
-enum class Element : uint8_t { F32, I8 };
+// I8x2 is two int8 numbers for each value: what the first leaves is rounded again.
+enum class Element : uint8_t { F32, I8, I8x2 };
+
+// int8 numbers that stand for a value, 0 for f32.
+constexpr int terms_of(Element element) { return static_cast<int>(element); }
 
 // Operand roles over all opcodes; an instruction uses the few that its opcode names.
 enum class Role : uint8_t {

@@ -6,8 +6,9 @@
 // not see get the weight 0, and adding 0 changes no sum.
 
 inline constexpr int kChunk = 256;
-inline constexpr int kQueryRows = 24;             // query rows of a unit of work: scores stay in L1
-inline constexpr int kScoreStride = kChunk + 16;  // a multiple of 4 KiB would crowd a few cache sets
+inline constexpr int kQueryRows = 24;  // query rows of a unit of work: scores stay in L1
+inline constexpr int kScoreStride =
+    kChunk + 16;  // a multiple of 4 KiB would crowd a few cache sets
 inline constexpr int kPagesAhead = 2;
 inline constexpr int kChunkPages = kChunk / kPageTokens;
 
@@ -48,8 +49,8 @@ void score_tile(const float* q, int columns, const uint8_t* keys, float* scores,
   constexpr size_t row_bytes = kPageTokens * (E == KvFormat::F32 ? 4 : E == KvFormat::F16 ? 2 : 1);
   // Columns go to the chains in turn, so that a few rows do not wait for their own sums.
   Vf sums[kScoreChains][R][2];
-  unroll<2 * R * kScoreChains>(
-      [&](auto i) INLINE { sums[i / (2 * R)][i / 2 % R][i % 2] = vzero(); });
+  unroll<2 * R * kScoreChains>([&](auto i)
+                                   INLINE { sums[i / (2 * R)][i / 2 % R][i % 2] = vzero(); });
   const auto add_column = [&](int d, auto chain) INLINE {
     if constexpr (Fetch) {
       vprefetch(ahead.keys + size_t(d) * row_bytes);
@@ -126,9 +127,9 @@ struct QueryBlock {
   float* q;        // [rows][columns], scaled
   int* first;      // first and one past the last position that a row sees
   int* last;
-  float* most;     // [rows]
-  float* sum;      // [rows]
-  float* out;      // [rows][out_stride]
+  float* most;  // [rows]
+  float* sum;   // [rows]
+  float* out;   // [rows][out_stride]
 };
 
 inline void mask_scores(float* scores, int low, int high, int count) {
@@ -339,8 +340,7 @@ struct UnitWalker {
 
 // Query rows lie token by token, the heads of a token side by side.
 inline void load_queries(const Frame& frame, const Instruction& instruction,
-                         const AttendShape& shape, const UnitWalker::Unit& unit,
-                         AttendScratch& s) {
+                         const AttendShape& shape, const UnitWalker::Unit& unit, AttendScratch& s) {
   const FloatRows q = frame.floats(instruction.one(Role::Q));
   const int columns = s.block.columns;
   s.block.rows = unit.tokens * shape.shared;
@@ -356,7 +356,8 @@ inline void load_queries(const Frame& frame, const Instruction& instruction,
     for (int h = 0; h < shape.shared; ++h) {
       const int r = t * shape.shared + h;
       s.block.last[r] = position + 1;
-      s.block.first[r] = instruction.window > 0 ? std::max(0, position + 1 - instruction.window) : 0;
+      s.block.first[r] =
+          instruction.window > 0 ? std::max(0, position + 1 - instruction.window) : 0;
     }
   }
 }
@@ -485,9 +486,8 @@ inline void merge_attention(const Frame& frame, const Instruction& instruction, 
     for (int chunk = first_chunk(s.block); chunk <= last_chunk(s.block); ++chunk) {
       const float* from = frame.partials + (size_t(begin) * chunks + chunk) * stride;
       for (int r = 0; r < s.block.rows; ++r)
-        merge_row(from[r], from[kQueryRows + r],
-                  from + 2 * kQueryRows + r * s.block.out_stride, s.block.out_stride, s.most[r],
-                  s.sum[r], s.out + r * s.block.out_stride);
+        merge_row(from[r], from[kQueryRows + r], from + 2 * kQueryRows + r * s.block.out_stride,
+                  s.block.out_stride, s.most[r], s.sum[r], s.out + r * s.block.out_stride);
     }
     finish_unit(frame, instruction, shape, unit, s);
   }

@@ -91,6 +91,18 @@ void product_i8(const Weight& weight, int panel, const QuantizedRows& x, int fir
   }
 }
 
+// The same for activations of two terms: twice the rows, then the sums of the pairs.
+template <class Done>
+void product_i8x2(const Weight& weight, int panel, const QuantizedRows& x, int first_row, int rows,
+                  const MatmulScratch& s, float* c, Done done) {
+  product_i8(weight, panel, x.apart(), 2 * first_row, 2 * rows, s, c, true,
+             [](int, int, const float*) {});
+  for (int row = 0; row < rows; ++row)
+    for (int i = 0; i < 32; i += 16)
+      vstore(c + 32 * row + i, vadd(vload(c + 64 * row + i), vload(c + 64 * row + 32 + i)));
+  done(first_row, rows, c);
+}
+
 // The same for f32 activations.
 template <class Done>
 void product_f32(const Weight& weight, int panel, const FloatRows& x, int first_row, int rows,
@@ -117,10 +129,12 @@ void product_f32(const Weight& weight, int panel, const FloatRows& x, int first_
 template <class Done>
 void product(const Frame& frame, const Operand& x, const Weight& weight, int panel, int first_row,
              int rows, const MatmulScratch& s, float* c, bool keep, Done done) {
-  if (frame.quantized(x))
+  if (!frame.quantized(x))
+    product_f32(weight, panel, frame.floats(x), first_row, rows, s, c, keep, done);
+  else if (frame.quantized_rows(x).terms == 1)
     product_i8(weight, panel, frame.quantized_rows(x), first_row, rows, s, c, keep, done);
   else
-    product_f32(weight, panel, frame.floats(x), first_row, rows, s, c, keep, done);
+    product_i8x2(weight, panel, frame.quantized_rows(x), first_row, rows, s, c, done);
 }
 
 // I8 weights times int8 activations leave the column scale to the end.
@@ -140,17 +154,23 @@ inline void set_output(const Frame& frame, const Instruction& instruction, Finis
     finish.residual = frame.floats(instruction.one(Role::Residual));
 }
 
+// Rows of the tiles for each row of x.
+inline int terms_of(const Frame& frame, const Operand& x) {
+  return frame.quantized(x) ? frame.quantized_rows(x).terms : 1;
+}
+
 // Claims pieces of blocks of rows x panels and calls piece(panel, first_row, rows).
 template <class Piece>
-void over_pieces(const Lane& lane, int rows, int panels, Piece piece) {
-  const int blocks = (rows + kBlockRows - 1) / kBlockRows;
+void over_pieces(const Lane& lane, int rows, int panels, int terms, Piece piece) {
+  const int block_rows = kBlockRows / terms;
+  const int blocks = (rows + block_rows - 1) / block_rows;
   const int total = blocks * panels;
   const int least = rows <= kFewRows ? 2 : 1;
   for (int begin, end; lane.claim(total, lane.piece(total, least), begin, end);)
     for (int unit = begin; unit < end; ++unit) {
-      const int first_row = unit / panels * kBlockRows;
+      const int first_row = unit / panels * block_rows;
       piece(unit % panels, first_row,
-            rows - first_row < kBlockRows ? rows - first_row : kBlockRows);
+            rows - first_row < block_rows ? rows - first_row : block_rows);
     }
 }
 
@@ -182,7 +202,8 @@ inline void matmul(const Frame& frame, const Instruction& instruction, const Lan
   int panels = 0;
   for (const Operand& operand : weights) panels += frame.weight(operand).panels();
   over_pieces(
-      lane, frame.rows(instruction.one(Role::Y)), panels, [&](int unit, int first_row, int rows) {
+      lane, frame.rows(instruction.one(Role::Y)), panels, terms_of(frame, x),
+      [&](int unit, int first_row, int rows) {
         const Segment segment = find_segment(frame, weights, unit);
         const Weight& weight = frame.weight(weights[size_t(segment.index)]);
         Finish finish;
@@ -204,7 +225,7 @@ inline void gated_matmul(const Frame& frame, const Instruction& instruction, con
   const Weight& gate = frame.weight(instruction.one(Role::Gate));
   const Weight& up = frame.weight(instruction.one(Role::Up));
   const MatmulScratch scratch(lane.scratch);
-  over_pieces(lane, frame.rows(instruction.one(Role::Y)), gate.panels(),
+  over_pieces(lane, frame.rows(instruction.one(Role::Y)), gate.panels(), terms_of(frame, x),
               [&](int panel, int first_row, int rows) {
                 Finish finish;
                 finish.first_column = 32 * panel;

@@ -58,7 +58,7 @@ void normalize_rows(const Frame& frame, const Instruction& instruction, const La
     for (int row = begin; row < end; ++row) {
       float* y = has_y ? frame.floats(instruction.one(Role::Y)).row(row) : room;
       normalize(x.row(row), operand.columns, y);
-      if (has_q) quantize_row(y, frame.quantized_rows(instruction.one(Role::Quantized)).row(row));
+      if (has_q) quantize_row(y, frame.quantized_rows(instruction.one(Role::Quantized)), row);
     }
 }
 

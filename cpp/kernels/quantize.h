@@ -35,10 +35,23 @@ inline void vstore_tail(float* row, int k, int columns, Vf v) {
     vstore_n(row + k, v, left);
 }
 
-inline void quantize_row(const float* x, const QuantizedRow& row) {
-  for (int g = 0; g < row.groups(); ++g)
-    quantize_group(vload_tail(x, kGroup * g, row.columns),
-                   vload_tail(x, kGroup * g + 16, row.columns), row, g);
+// What rounding left of sixteen values of group g, from column k on.
+inline Vf rounding_rest(Vf x, const QuantizedRow& row, int g, int k) {
+  const Vf kept = vmul(vload_i8(row.values() + k), vset(row.scales()[g]));
+  return vsub(x, kept);
+}
+
+inline void quantize_row(const float* x, const QuantizedRows& rows, int index) {
+  const QuantizedRow row = rows.row(index);
+  for (int g = 0; g < row.groups(); ++g) {
+    const int k = kGroup * g;
+    const Vf low = vload_tail(x, k, row.columns);
+    const Vf high = vload_tail(x, k + 16, row.columns);
+    quantize_group(low, high, row, g);
+    if (rows.terms == 2)
+      quantize_group(rounding_rest(low, row, g, k), rounding_rest(high, row, g, k + 16),
+                     rows.rest(index), g);
+  }
 }
 
 inline void quantize(const Frame& frame, const Instruction& instruction, const Lane& lane) {
@@ -46,5 +59,5 @@ inline void quantize(const Frame& frame, const Instruction& instruction, const L
   const QuantizedRows y = frame.quantized_rows(instruction.one(Role::Y));
   const int rows = frame.rows(instruction.one(Role::Y));
   for (int begin, end; lane.claim(rows, lane.piece(rows), begin, end);)
-    for (int row = begin; row < end; ++row) quantize_row(x.row(row), y.row(row));
+    for (int row = begin; row < end; ++row) quantize_row(x.row(row), y, row);
 }

@@ -18,7 +18,7 @@ LOAD = Load((5,), (3,), 1)
 
 def test_text_has_every_instruction_in_order() -> None:
     lines = Listing(PROGRAM, LOAD).text().splitlines()
-    assert lines[0] == "decoder: 22 instructions, default mode, outputs logits f32[L, 96]"
+    assert lines[0] == "decoder: 23 instructions, default mode, outputs logits f32[L, 96]"
     table = lines[lines.index("") + 2 :][: len(PROGRAM.instructions)]
     listed = [line.split()[:2] for line in table]
     assert listed == [[str(i), each.op.value] for i, each in enumerate(PROGRAM.instructions)]

@@ -83,6 +83,7 @@ def test_a_slot_is_as_large_as_its_largest_buffer() -> None:
         (Element.I8, 33, 128),  # 64 + 2 · 12 → 128
         (Element.I8, 64, 128),
         (Element.I8, 1, 128),  # 64 + 12 → 128
+        (Element.I8X2, 576, 2 * 832),  # the row of what the first leaves follows it
     ],
 )
 def test_row_bytes(element: Element, columns: int, size: int) -> None:

@@ -16,7 +16,7 @@ from overclock.machine.tally import Tally
 from overclock.machine.weights import weight_of
 from overclock.model.formats import Format, quantize_rows
 from overclock.model.model import Tensor
-from overclock.program.program import Buffer, Element, Instruction, Kind, Operand, Program
+from overclock.program.program import Buffer, Instruction, Kind, Operand, Program
 
 
 class ReferenceMachine:
@@ -133,7 +133,9 @@ class _Run:
             self._values[buffer.name] = np.zeros(shape, np.float32)
         target = self._values[buffer.name][:, operand.start : operand.stop]
         assert target.shape == value.shape, f"{operand} {target.shape} takes no {value.shape}"
-        target[:] = quantized(value) if buffer.element is Element.I8 else value
+        target[:] = 0 if buffer.element.terms else value
+        for _ in range(buffer.element.terms):
+            target += quantized(value - target)
 
 
 def _weight(buffer: Buffer, weights: Mapping[str, Tensor]) -> Array:

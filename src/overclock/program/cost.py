@@ -17,7 +17,6 @@ from overclock.program.program import (
     GROUP,
     GROUP_BYTES,
     Buffer,
-    Element,
     Instruction,
     Kind,
     KvFormat,
@@ -152,7 +151,7 @@ def generation_bytes(program: Program, context: int, kv: KvFormat = "f16") -> in
 def uses_integers(program: Program, instruction: Instruction) -> bool:
     """Whether the products of an instruction are of int8 numbers."""
     x = instruction.inputs.get("x", ())
-    return any(program.buffers[operand.buffer].element is Element.I8 for operand in x)
+    return any(program.buffers[operand.buffer].element.terms for operand in x)
 
 
 def kv_token_bytes(cache: Buffer, kv: KvFormat) -> int:
@@ -213,9 +212,8 @@ class _View:
     def rounding(self) -> int:
         """Operations of rounding int8 outputs."""
         rounded = (
-            self.program.columns(o) * self.rows(self.buffer(o))
+            self.program.columns(o) * self.rows(self.buffer(o)) * self.buffer(o).element.terms
             for o in self.instruction.writes()
-            if self.buffer(o).element is Element.I8
         )
         return ROUNDING * sum(rounded)
 
@@ -243,8 +241,8 @@ class _View:
         if buffer.kind not in (Kind.ACTIVATION, Kind.INPUT):
             return 0
         columns = self.program.columns(operand)
-        if buffer.element is Element.I8:
-            return columns + GROUP_BYTES * -(-columns // GROUP)
+        if buffer.element.terms:
+            return buffer.element.terms * (columns + GROUP_BYTES * -(-columns // GROUP))
         return 4 * columns
 
     def _rows_read(self, operand: Operand) -> int:
@@ -278,7 +276,8 @@ def _embed(view: _View) -> int:
 
 def _matmul(view: _View) -> int:
     y = view.count("y")
-    inner = view.buffer(view.operand("w")).columns
+    terms = max(1, view.buffer(view.operand("x")).element.terms)
+    inner = terms * view.buffer(view.operand("w")).columns
     added = sum(role in view.instruction.inputs for role in ("bias", "residual"))
     return y * (2 * inner + added + view.activation())
 

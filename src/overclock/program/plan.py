@@ -104,7 +104,7 @@ def row_bytes(buffer: Buffer) -> int:
     if buffer.element is Element.F32:
         return _aligned(4 * buffer.columns)
     groups = -(-buffer.columns // GROUP)
-    return _aligned(_aligned(buffer.columns) + GROUP_BYTES * groups)
+    return buffer.element.terms * _aligned(_aligned(buffer.columns) + GROUP_BYTES * groups)
 
 
 def _aligned(size: int) -> int:

@@ -47,6 +47,12 @@ class Element(StrEnum):
 
     F32 = "f32"
     I8 = "i8"  # groups of 32 columns: int8 values, one f32 scale
+    I8X2 = "i8x2"  # the same twice: what the first int8 leaves is rounded again
+
+    @property
+    def terms(self) -> int:
+        """How many int8 numbers stand for a value; 0 for f32."""
+        return {"f32": 0, "i8": 1, "i8x2": 2}[self.value]
 
 
 @dataclass(frozen=True, slots=True)

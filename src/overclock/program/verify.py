@@ -176,7 +176,7 @@ def _check_slice(case: Case, operand: Operand) -> None:
     if not 0 <= operand.start < stop <= buffer.columns:
         case.fail(f"{operand} is not inside the {buffer.columns} columns of its buffer")
     is_part = operand.start != 0 or stop != buffer.columns
-    if is_part and (buffer.kind is not Kind.ACTIVATION or buffer.element is Element.I8):
+    if is_part and (buffer.kind is not Kind.ACTIVATION or buffer.element.terms):
         case.fail(f"{operand} is a part of a buffer that can only be used whole")
 
 
@@ -211,13 +211,17 @@ def _check_types(case: Case) -> None:
     for role, operands in case.instruction.inputs.items():
         for operand in operands:
             _check_kind(case, role, operand)
-            if case.buffer(operand).element is Element.I8 and (op, role) not in READS_I8:
+            if case.buffer(operand).element.terms and (op, role) not in READS_I8:
                 case.fail(f"{role} cannot be int8")
+            if case.buffer(operand).element is Element.I8X2 and op is not Op.MATMUL:
+                case.fail(f"{role} cannot be two int8 terms")
     for role, operands in case.instruction.outputs.items():
         for operand in operands:
             _check_kind(case, role, operand)
-            if case.buffer(operand).element is Element.I8:
+            if case.buffer(operand).element.terms:
                 case.expect((op, role) in WRITES_I8 | MAY_WRITE_I8, f"{role} cannot be int8")
+                if case.buffer(operand).element is Element.I8X2:
+                    case.expect((op, role) in WRITES_I8, f"{role} cannot be two int8 terms")
             else:
                 case.expect((op, role) not in WRITES_I8, f"{role} must be int8")
     _check_integer_product(case)

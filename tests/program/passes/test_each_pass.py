@@ -191,6 +191,15 @@ def test_fuse_quantize_lets_norms_give_only_int8_if_that_is_all_that_is_read() -
     assert elements(program)[attend.outputs["y"][0].buffer] is Element.I8
 
 
+def test_products_over_selected_rows_take_two_terms() -> None:
+    program = compile(Q8)
+    head = [i for i in program.instructions if i.op is Op.MATMUL][-1]
+    assert elements(program)[head.inputs["x"][0].buffer] is Element.I8X2
+    assert head.outputs["y"][0].buffer == program.outputs["logits"].buffer
+    first = next(i for i in program.instructions if i.op is Op.MATMUL)
+    assert elements(program)[first.inputs["x"][0].buffer] is Element.I8
+
+
 def test_fuse_quantize_keeps_the_f32_row_of_a_post_norm_for_the_residual() -> None:
     program = compile(encoder(format=Format.Q8_0))
     norms = [i for i in program.instructions if i.op is Op.LAYERNORM]

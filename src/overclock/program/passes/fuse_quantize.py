@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from overclock.program.isa import Op
 from overclock.program.passes.draft import Draft
-from overclock.program.program import GROUP, Instruction, Operand, Program
+from overclock.program.program import GROUP, Element, Instruction, Operand, Program
 
 NAME = "fuse_quantize"
 
@@ -43,7 +43,13 @@ def _fused(
             return None
         kept = {} if alone else {"y": instruction.outputs["y"]}
         return replace(instruction, outputs={**kept, "q": rounded})
-    if alone and instruction.op in PRODUCERS and _writes_whole_groups(draft, instruction):
+    single = draft.buffers[rounded[0].buffer].element is Element.I8
+    if (
+        alone
+        and single
+        and instruction.op in PRODUCERS
+        and _writes_whole_groups(draft, instruction)
+    ):
         return replace(instruction, outputs={"y": rounded})
     return None
 

@@ -1,4 +1,9 @@
-"""Rounds the inputs of matrix products to int8, once for all their readers: integer arithmetic."""
+"""Rounds the inputs of matrix products to int8, once for all their readers: integer arithmetic.
+
+One int8 in groups of 32 is a little coarse where errors go straight into the answer. Products over
+selected rows (the output head) are bound by reading their weights, so there a second int8 for what
+the first leaves costs nothing; it takes a quarter of the divergence from exact mode away.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ from dataclasses import replace
 
 from overclock.program.isa import Op
 from overclock.program.passes.draft import Draft, rebuilt
-from overclock.program.program import Element, Instruction, Operand, Program
+from overclock.program.program import Element, Instruction, Operand, Program, Rows
 from overclock.program.weights import is_quantized
 
 NAME = "quantize_activations"
@@ -24,7 +29,7 @@ def apply(program: Program) -> Program:
         if _wants_integers(draft, instruction):
             x = instruction.inputs["x"][0]
             if x not in rounded:
-                rounded[x] = _rounded(draft, x)
+                rounded[x] = _rounded(draft, x, _element(draft, instruction))
                 instructions.append(_quantize(x, rounded[x], instruction.layer))
             inputs = {**instruction.inputs, "x": (rounded[x],)}
             instruction = replace(instruction, inputs=inputs)
@@ -37,7 +42,7 @@ def apply(program: Program) -> Program:
 
 def _wants_integers(draft: Draft, instruction: Instruction) -> bool:
     roles = MATRICES.get(instruction.op)
-    if roles is None or draft.buffers[instruction.inputs["x"][0].buffer].element is Element.I8:
+    if roles is None or draft.buffers[instruction.inputs["x"][0].buffer].element.terms:
         return False
     return all(
         is_quantized(draft.buffers[operand.buffer])
@@ -50,8 +55,14 @@ def _quantize(x: Operand, y: Operand, layer: int | None) -> Instruction:
     return Instruction(Op.QUANTIZE, {"x": (x,)}, {"y": (y,)}, layer=layer)
 
 
-def _rounded(draft: Draft, x: Operand) -> Operand:
+def _element(draft: Draft, instruction: Instruction) -> Element:
+    rows = draft.buffers[instruction.inputs["x"][0].buffer].rows
+    fine = instruction.op is Op.MATMUL and rows is Rows.SELECTED
+    return Element.I8X2 if fine else Element.I8
+
+
+def _rounded(draft: Draft, x: Operand, element: Element) -> Operand:
     """A new int8 buffer for `x`."""
     buffer = draft.buffers[x.buffer]
     stop = buffer.columns if x.stop is None else x.stop
-    return Operand(draft.activation(f"{x}.i8", stop - x.start, buffer.rows, Element.I8))
+    return Operand(draft.activation(f"{x}.i8", stop - x.start, buffer.rows, element))
