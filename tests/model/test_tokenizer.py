@@ -2,107 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
 from tokenizers import (
-    AddedToken,
-    Regex,
     decoders,
     models,
     normalizers,
     processors,
     trainers,
 )
-from tokenizers import Tokenizer as Backend
 from tokenizers import pre_tokenizers as steps
 
 from overclock.errors import TokenizerError
-from overclock.model.pretokenizers import PRE_TOKENIZERS
 from overclock.model.tokenizer import Tokenizer
 from tests.model import as_gguf
+from tests.model.byte_level import (
+    CONTROL,
+    DEFINITIONS,
+    train_byte_level,
+)
 from tests.model.nasty import CORPUS, EVERYTHING, LONG, SPECIAL, TRAINING, unicode
-
-CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-USER_DEFINED = ["<tool_call>", "    ", "｜extra▁token｜"]
-
-
-def _split(pattern: str) -> list[steps.PreTokenizer]:
-    return [
-        steps.Split(Regex(pattern), behavior="isolated"),
-        steps.ByteLevel(add_prefix_space=False, use_regex=False),
-    ]
-
-
-def _gpt2() -> steps.PreTokenizer:
-    return steps.ByteLevel(add_prefix_space=False)
-
-
-# What the tokenizer.json of a model with this pre-tokenizer has, written out in full.
-DEFINITIONS: dict[str, Callable[[], list[steps.PreTokenizer]]] = {
-    "gpt-2": lambda: [_gpt2()],
-    "smollm": lambda: [steps.Digits(individual_digits=True), _gpt2()],
-    "starcoder": lambda: [steps.Digits(individual_digits=True), _gpt2()],
-    "command-r": lambda: [steps.Digits(individual_digits=True), _gpt2()],
-    "mpt": lambda: [_gpt2()],
-    "falcon": lambda: [
-        steps.Punctuation("contiguous"),
-        _gpt2(),
-        steps.Digits(individual_digits=False),
-        steps.Split(Regex("[0-9][0-9][0-9]"), "isolated"),
-    ],
-    "llama-bpe": lambda: _split(
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    ),
-    "qwen2": lambda: _split(
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-    ),
-    "tekken": lambda: _split(
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
-        r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
-        r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    ),
-    "gpt-4o": lambda: _split(
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-        r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-        r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    ),
-    "deepseek-coder": lambda: [
-        steps.Split(Regex("[\r\n]"), "isolated"),
-        steps.Split(Regex(r"\s?\p{L}+"), "isolated"),
-        steps.Split(Regex(r"\s?\p{P}+"), "isolated"),
-        steps.Split(Regex("[一-龥ࠀ-一가-퟿]+"), "isolated"),
-        steps.Digits(individual_digits=True),
-        steps.ByteLevel(add_prefix_space=False, use_regex=False),
-    ],
-}
-COMPOSED = {"command-r", "mpt", "qwen2"}
-WHOLE_WORDS = {"llama-bpe", "tekken"}
-
-
-def train_byte_level(pre: str, vocabulary: int = 700) -> Backend:
-    """A small tokenizer with the definition of `pre`; specials first, added tokens last."""
-    backend = Backend(models.BPE(ignore_merges=pre in WHOLE_WORDS))
-    backend.normalizer = normalizers.NFC() if pre in COMPOSED else None
-    backend.pre_tokenizer = steps.Sequence(DEFINITIONS[pre]())
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        show_progress=False,
-        initial_alphabet=steps.ByteLevel.alphabet(),
-        special_tokens=[AddedToken(token, special=True, normalized=False) for token in CONTROL],
-    )
-    backend.train_from_iterator(TRAINING, trainer)
-    backend.add_tokens([AddedToken(token, normalized=False) for token in USER_DEFINED])
-    return backend
 
 
 @pytest.fixture(scope="module", params=sorted(DEFINITIONS))
@@ -289,6 +212,22 @@ def test_json_with_an_overruled_bos(json_file: Path) -> None:
     assert not Tokenizer.from_file(json_file, llama).adds_bos
 
 
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"eos_token": "<nowhere>"}, "<nowhere>"),
+        ({"eos_token_id": 10**6}, "1000000"),
+        ({"bos_token_id": [-1]}, "-1"),
+        ({"eos_token_id": "x"}, "'x'"),
+    ],
+)
+def test_configuration_names_unknown_tokens(
+    json_file: Path, config: dict[str, object], named: str
+) -> None:
+    with pytest.raises(TokenizerError, match=named):
+        Tokenizer.from_file(json_file, config)
+
+
 def _word_piece() -> Backend:
     backend = Backend(models.WordPiece(unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -353,94 +292,3 @@ def test_capitals_survive_where_the_vocabulary_has_them() -> None:
 
 
 # bad input
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"model": {"type": "BPE"}}', b"\xff\xfe", b'{"a": 1}']
-)
-def test_broken_json_names_the_file(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "tokenizer.json"
-    path.write_bytes(content)
-    with pytest.raises(TokenizerError, match=r"tokenizer\.json"):
-        Tokenizer.from_file(path)
-
-
-def test_missing_json_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(TokenizerError, match=r"tokenizer\.json: No such file"):
-        Tokenizer.from_file(tmp_path / "tokenizer.json")
-
-
-@pytest.mark.parametrize(
-    ("config", "named"),
-    [
-        ({"eos_token": "<nowhere>"}, "<nowhere>"),
-        ({"eos_token_id": 10**6}, "1000000"),
-        ({"bos_token_id": [-1]}, "-1"),
-        ({"eos_token_id": "x"}, "'x'"),
-    ],
-)
-def test_configuration_names_unknown_tokens(
-    json_file: Path, config: dict[str, object], named: str
-) -> None:
-    with pytest.raises(TokenizerError, match=named):
-        Tokenizer.from_file(json_file, config)
-
-
-BAD_METADATA: list[tuple[dict[str, object], str]] = [
-    ({"model": None}, "no tokenizer"),
-    ({"model": "rwkv"}, "rwkv.*gpt2"),
-    ({"pre": "unheard-of"}, "unheard-of.*smollm"),
-    ({"tokens": None}, "tokens"),
-    ({"tokens": []}, "tokens"),
-    ({"tokens": "abc"}, "tokens"),
-    ({"tokens": ["a", 1]}, "not text"),
-    ({"tokens": ["a", "b", "a"], "token_type": None}, "0 and 2.*'a'"),
-    ({"tokens": ["a", "b\udc80"], "token_type": None, "merges": ["a a"]}, "tokenizer"),
-    ({"merges": None}, "merges"),
-    ({"merges": ["a b c"]}, "merge 0"),
-    ({"merges": ["zzz yyy"]}, "merge 0.*zzz yyy"),
-    ({"merges": ["<|im_ end|>"]}, "out of vocabulary"),
-    ({"merges": ["a"]}, "tokenizer"),
-    ({"merges": [1]}, "merges"),
-    ({"token_type": [1]}, "shape"),
-    ({"token_type": "x"}, "number"),
-    ({"bos_token_id": 10**6}, "bos_token_id is 1000000"),
-    ({"eos_token_id": -5}, "eos_token_id is -5"),
-    ({"eot_token_id": "x"}, "eot_token_id"),
-]
-
-
-@pytest.mark.parametrize(("change", "named"), BAD_METADATA)
-def test_bad_metadata(change: dict[str, object], named: str) -> None:
-    metadata = as_gguf.byte_level(train_byte_level("gpt-2", 300), "gpt-2", bos_token_id=1)
-    metadata |= {f"tokenizer.ggml.{name}": value for name, value in change.items()}
-    with pytest.raises(TokenizerError, match=named):
-        Tokenizer.from_gguf(metadata)
-
-
-def test_absent_ids_may_be_written_as_all_ones() -> None:
-    metadata = as_gguf.byte_level(train_byte_level("gpt-2", 300), "gpt-2", bos_token_id=0xFFFFFFFF)
-    assert Tokenizer.from_gguf(metadata).bos_id is None
-
-
-JSON_VALUE = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4),
-    max_leaves=6,
-)
-KEYS = ("pre", "tokens", "token_type", "scores", "merges", "bos_token_id", "add_bos_token")
-
-
-@given(st.dictionaries(st.sampled_from(KEYS), JSON_VALUE), st.sampled_from(["gpt2", "llama", "t5"]))
-def test_any_metadata_builds_or_is_refused(values: dict[str, object], kind: str) -> None:
-    metadata: dict[str, object] = {"tokenizer.ggml.model": kind}
-    metadata |= {f"tokenizer.ggml.{name}": value for name, value in values.items()}
-    with contextlib.suppress(TokenizerError):
-        Tokenizer.from_gguf(metadata)
-
-
-def test_every_pre_tokenizer_builds_and_loses_nothing() -> None:
-    for definition in PRE_TOKENIZERS.values():
-        built = definition.build()
-        letters = "".join(piece for piece, _ in built.pre_tokenize_str("Don't 12345 好 é\r\n  x"))
-        assert decoders.ByteLevel().decode([letters]) == "Don't 12345 好 é\r\n  x"
