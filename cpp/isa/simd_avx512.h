@@ -7,8 +7,8 @@ using Vf = __m512;
 using Vi = __m512i;
 using Vb = __m512i;
 
-inline constexpr int kFewRows = 4;     // rows up to which quantised blocks are unpacked in registers
-inline constexpr int kTileRows = 6;    // rows x 32 columns of the integer tile: 12 + 12 registers
+inline constexpr int kFewRows = 4;   // rows up to which quantised blocks are unpacked in registers
+inline constexpr int kTileRows = 6;  // rows x 32 columns of the integer tile: 12 + 12 registers
 inline constexpr int kFloatRows = 12;  // rows x 32 columns of the float tile: 24 registers
 inline constexpr int kAttendRows = 6;  // query rows of an attention tile: 6 x 64 columns
 inline constexpr int kScoreChains = 2;
