@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
-from types import TracebackType
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from overclock.closing import Closing
 from overclock.errors import InputError
 from overclock.machine import choose
 from overclock.machine.choose import MachineName
@@ -64,7 +64,7 @@ class MaskPrediction:
 Classified = list[Classification] | list[list[TokenLabel]] | list[list[MaskPrediction]]
 
 
-class Encoder:
+class Encoder(Closing):
     """An encoder on a machine. Texts of any lengths go together, with no padding.
 
     ::
@@ -193,17 +193,6 @@ class Encoder:
     def close(self) -> None:
         """Give the memory back; the encoder cannot be used any more."""
         self._machine = None
-
-    def __enter__(self) -> Encoder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _need_head(self, head: str) -> None:
         if self.model.config.head != head:

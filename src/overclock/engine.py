@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock, get_ident
 from time import perf_counter
-from types import TracebackType
 from typing import Literal, Unpack, overload
 
 import numpy as np
@@ -19,6 +18,7 @@ from overclock.clock.generation import Generation, Request
 from overclock.clock.sampling import Sampling, SamplingOptions
 from overclock.clock.sequence import TokenSequence
 from overclock.clock.stops import check_stops
+from overclock.closing import Closing
 from overclock.errors import InputError
 from overclock.machine import choose
 from overclock.machine.choose import MachineName
@@ -42,7 +42,7 @@ class Options(SamplingOptions, total=False):
     reuse_prefix: bool
 
 
-class LLM:
+class LLM(Closing):
     """A language model on a machine. It answers one request at a time; threads take turns.
 
     ::
@@ -184,17 +184,6 @@ class LLM:
     def close(self) -> None:
         """Give the memory back; the LLM cannot be used any more. A stream may still end."""
         self._sequence = None
-
-    def __enter__(self) -> LLM:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _request(
         self,
