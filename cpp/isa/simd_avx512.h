@@ -24,6 +24,13 @@ inline Vf vadd(Vf a, Vf b) { return _mm512_add_ps(a, b); }
 inline Vf vsub(Vf a, Vf b) { return _mm512_sub_ps(a, b); }
 inline Vf vmul(Vf a, Vf b) { return _mm512_mul_ps(a, b); }
 inline Vf vdiv(Vf a, Vf b) { return _mm512_div_ps(a, b); }
+// 1 / x to within two units in the last place: an estimate and one Newton step, a third of a
+// division's time.
+inline Vf vrecip(Vf x) {
+  const Vf estimate = _mm512_rcp14_ps(x);
+  const Vf error = _mm512_fnmadd_ps(x, estimate, _mm512_set1_ps(1.0f));
+  return _mm512_fmadd_ps(estimate, error, estimate);
+}
 inline Vf vfma(Vf a, Vf b, Vf c) { return _mm512_fmadd_ps(a, b, c); }
 inline Vf vmax(Vf a, Vf b) { return _mm512_max_ps(a, b); }
 inline Vf vmin(Vf a, Vf b) { return _mm512_min_ps(a, b); }

@@ -63,6 +63,7 @@ inline Vf vmul(Vf x, Vf y) {
 inline Vf vdiv(Vf x, Vf y) {
   return quarters([&](int i) { return x.v[i] / y.v[i]; });
 }
+inline Vf vrecip(Vf x) { return vdiv(vset(1.0f), x); }
 inline Vf vfma(Vf x, Vf y, Vf z) {
   return quarters([&](int i) { return x.v[i] * y.v[i] + z.v[i]; });
 }

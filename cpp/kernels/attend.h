@@ -158,7 +158,7 @@ inline void soften(float* scores, int low, int high, int count, const ChunkSourc
   const Vf base = vset(most);
   Vf total = vzero();
   for (int key = 0; key < count; key += 16) {
-    Vf weight = vexp(vsub(vload(scores + key), base));
+    Vf weight = vexp_bounded(vsub(vload(scores + key), base));
     total = vadd(total, weight);
     if constexpr (E == KvFormat::I8) weight = vmul(weight, load_scale(source.value_scales, key));
     vstore(scores + key, weight);

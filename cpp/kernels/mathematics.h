@@ -1,9 +1,9 @@
 // Elementary functions on vectors, within a few units in the last place unless said otherwise.
 
-// e^x; exactly 0 below -87.3, so that masked scores take no part in a sum.
-inline Vf vexp(Vf x) {
+// e^x for x up to 88; exactly 0 below -87.3, so that masked scores take no part in a sum.
+inline Vf vexp_bounded(Vf x) {
   const Vf lowest = vset(-87.3f);
-  const Vf bounded = vmin(vmax(x, lowest), vset(88.3f));
+  const Vf bounded = vmax(x, lowest);
   const Vf n = vround(vmul(bounded, vset(1.44269504089f)));
   Vf r = vfma(n, vset(-0.693359375f), bounded);
   r = vfma(n, vset(2.12194440e-4f), r);
@@ -16,6 +16,9 @@ inline Vf vexp(Vf x) {
   p = vfma(vmul(r, r), p, vadd(r, vset(1.0f)));
   return vbelow(x, lowest, vzero(), vscale2(p, n));
 }
+
+// The same for any x; as large as f32 allows above 88.3.
+inline Vf vexp(Vf x) { return vexp_bounded(vmin(x, vset(88.3f))); }
 
 // tanh through the exponential; absolute error below 2e-7.
 inline Vf vtanh(Vf x) {
@@ -40,10 +43,10 @@ inline Vf verf_sqrt_half(Vf x) {
   q = vfma(q, z, vset(2.8388185148766130e-02f));
   q = vfma(q, z, vset(2.5027167580410714e-01f));
   q = vfma(q, z, vset(1.0f));
-  return vdiv(vmul(bounded, p), q);
+  return vmul(vmul(bounded, p), vrecip(q));
 }
 
-inline Vf vsilu(Vf x) { return vdiv(x, vadd(vset(1.0f), vexp(vsub(vzero(), x)))); }
+inline Vf vsilu(Vf x) { return vmul(x, vrecip(vadd(vset(1.0f), vexp(vsub(vzero(), x))))); }
 
 inline Vf vgelu(Vf x) {
   const Vf half = vmul(vset(0.5f), x);
