@@ -96,9 +96,12 @@ class Encoder(Closing):
         started = perf_counter()
         if weights not in (None, "int8"):
             raise InputError(f'weights is {weights!r}; it must be "int8" or None')
-        self.model = model if isinstance(model, Model) else load(model, progress=progress)
+        self.model = (
+            model if isinstance(model, Model) else load(model, progress=progress, text_later=True)
+        )
         if self.model.config.family != "bert":
             raise InputError(f"{self.model.name} is a language model; open it with LLM (run)")
+        self.model.text.get()
         self.program: Program = compile(
             self.model, exact=exact, weight_format=Format.I8 if weights else None
         )

@@ -74,9 +74,12 @@ class LLM(Closing):
         language model or a value is impossible, MachineError if there is not enough memory.
         """
         started = perf_counter()
-        self.model = model if isinstance(model, Model) else load(model, progress=progress)
+        self.model = (
+            model if isinstance(model, Model) else load(model, progress=progress, text_later=True)
+        )
         if self.model.config.family == "bert":
             raise InputError(f"{self.model.name} is an encoder; open it with Encoder (embed)")
+        self.model.text.get()
         self.context = _checked_context(context, self.model)
         self.program: Program = compile(self.model, exact=exact)
         unit = choose.make(machine, threads, kv)

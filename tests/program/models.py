@@ -173,7 +173,7 @@ def _head(weights: Weights, config: Config, format: Format) -> None:
 
 def _model(name: str, config: Config, weights: Weights) -> Model:
     """The compiler looks at no tokenizer."""
-    return Model(name, Path(name), config, weights, cast(Any, None), None)
+    return Model(name, Path(name), config, weights, cast(Any, None))
 
 
 def gemma(**changes: Any) -> Model:

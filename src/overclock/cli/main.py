@@ -20,7 +20,7 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 # Opening a model makes some hundred thousand objects that stay. To look for garbage whenever 700
 # (the default) have been made takes a tenth of the start, and finds none.
-GARBAGE_AFTER = 50_000
+GARBAGE_AFTER = 200_000
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def load(name: str | Path) -> Model:
-    """The model's files. Raises as `overclock.model.load.load` does."""
+    """The model's files, its text for later. Raises as `overclock.model.load.load` does."""
     from overclock.model.load import load
 
     with _fetching() as progress:
-        return load(name, progress=progress)
+        return load(name, progress=progress, text_later=True)
 
 
 def language_model(name: str, engine: EngineOptions) -> LLM:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overclock.model import formats
 from overclock.model.formats import Format
+from overclock.model.later import Later
 
 if TYPE_CHECKING:
     from overclock.model.chat import ChatTemplate
@@ -87,20 +88,36 @@ class Config:
     labels: tuple[str, ...] = ()
 
 
+class Text(NamedTuple):
+    """How text becomes tokens and messages become text."""
+
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None
+
+
 @dataclass(frozen=True)
 class Model:
     """A model ready to be compiled. Weights stay memory-mapped in the file's own form.
 
     `weights` uses the names that GGUF uses, with or without GGUF behind it
-    (see `overclock.model.names`).
+    (see `overclock.model.names`). `text` is not needed to compile, and may not be read yet.
     """
 
     name: str
     path: Path
     config: Config
     weights: Mapping[str, Tensor]
-    tokenizer: Tokenizer
-    chat_template: ChatTemplate | None
+    text: Later[Text]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer. Raises TokenizerError if it is read only now, and cannot be used."""
+        return self.text.get().tokenizer
+
+    @property
+    def chat_template(self) -> ChatTemplate | None:
+        """The chat template, if the model has one. Raises as `tokenizer` does."""
+        return self.text.get().chat_template
 
     @cached_property
     def weight_bytes(self) -> int:

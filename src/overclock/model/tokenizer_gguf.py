@@ -7,8 +7,10 @@ continuations with ``##``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
+from operator import itemgetter
+from typing import overload
 
 import numpy as np
 from tokenizers import AddedToken, Regex, decoders, models, normalizers
@@ -21,11 +23,12 @@ from overclock.model.gguf_vocabulary import CONTROL, NORMAL, USER_DEFINED, Vocab
 from overclock.model.special_tokens import SpecialTokens, refusals
 
 _MOST_UTF8 = 4  # bytes of a character
+_BOTH = itemgetter(0, 2)
 _SPACE = "▁"  # how SentencePiece writes a space
 _BERT_NAMES = {"unk": "[UNK]", "pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 _LLAMA_IDS = {"unk": 0, "bos": 1, "eos": 2}  # of SentencePiece, where a file does not say
 
-Merges = list[tuple[str, str]]
+Merges = Sequence[tuple[str, str]]
 Built = tuple[Backend, SpecialTokens]
 
 
@@ -71,7 +74,30 @@ def _merges(vocabulary: Vocabulary) -> Merges:
     lines = vocabulary.texts("merges")
     longest = max(map(len, vocabulary.tokens))  # in bytes it is that or more
     _check_merges(vocabulary, [line for line in lines if _MOST_UTF8 * len(line) > longest])
-    return [(left, right) for left, _, right in map(str.partition, lines, repeat(" "))]
+    return _Pairs(lines)
+
+
+class _Pairs(Sequence[tuple[str, str]]):
+    """Lines of two words as pairs, made one by one: the library copies each as it comes."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._lines = lines
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[str, str]: ...
+    @overload
+    def __getitem__(self, index: slice) -> _Pairs: ...
+    def __getitem__(self, index: int | slice) -> tuple[str, str] | _Pairs:
+        if isinstance(index, slice):
+            return _Pairs(self._lines[index])
+        left, _, right = self._lines[index].partition(" ")
+        return left, right
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return map(_BOTH, map(str.partition, self._lines, repeat(" ")))
 
 
 def _check_merges(vocabulary: Vocabulary, lines: Iterable[str]) -> None:
