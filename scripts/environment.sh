@@ -76,7 +76,6 @@ install_requirements() {
     mkdir -p "$(dirname "$log")"
     if ! "$environment/bin/pip" install --retries 2 --progress-bar off -r /dev/stdin \
         >"$log" 2>&1 <<<"$wanted"; then
-        tail -n 5 "$log" >&2
         fail "Packages could not be fetched: is the network reachable, and is pip set up for it? (log: $log)"
     fi
     printf '%s\n' "$wanted" >"$stamp"
@@ -89,11 +88,12 @@ fingerprint() {
 
 # install_overclock [EXTRA]: builds and installs this checkout, when its sources have changed.
 install_overclock() {
-    local stamp=$environment/sources now
-    install_requirements "$@"
+    local stamp=$environment/sources now built=
+    make_environment
     now=$(fingerprint)
-    if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$now" ]; then return; fi
-    find_compiler
+    if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$now" ]; then built=yes; else find_compiler; fi
+    install_requirements "$@"
+    if [ -n "$built" ]; then return; fi
     say "Building overclock (a few minutes the first time) …"
     mkdir -p "$(dirname "$log")"
     rm -f "$stamp"
