@@ -71,6 +71,12 @@ class Checker {
     require(int8(operand), "an operand must be int8");
     return operand;
   }
+  // What kernels write that round once.
+  const Operand& rounded_once(Role role) const {
+    const Operand& operand = activation(role);
+    require(terms_of(buffer(operand).element) <= 1, "an output cannot have two int8 terms");
+    return operand;
+  }
   const Weight& weight(const Operand& operand) const {
     require(buffer(operand).kind == Kind::Weight, "an operand must be a weight");
     return holdings_.weights[size_t(buffer(operand).index)];
@@ -162,7 +168,7 @@ class Checker {
     const auto& weights = instruction_.all(Role::W);
     const auto& biases = instruction_.all(Role::Bias);
     const Operand& x = activation(Role::X);
-    const Operand& y = activation(Role::Y);
+    const Operand& y = rounded_once(Role::Y);
     require(!weights.empty(), "a product has no weights");
     require(biases.empty() || biases.size() == weights.size(), "each weight needs its bias");
     int64_t total = 0;
@@ -179,19 +185,19 @@ class Checker {
   void gated_matmul() const {
     roles({Role::X, Role::Gate, Role::Up, Role::Y});
     const Operand& x = activation(Role::X);
-    const Operand& y = activation(Role::Y);
+    const Operand& y = rounded_once(Role::Y);
     columns(y, factor(instruction_.one(Role::Gate), x).rows);
     columns(y, factor(instruction_.one(Role::Up), x).rows);
     rows(y, buffer(x).rows);
   }
   void activate() const {
     roles({Role::X, Role::Y});
-    same(activation(Role::Y), floats(Role::X));
+    same(rounded_once(Role::Y), floats(Role::X));
   }
   void gate() const {
     roles({Role::Gate, Role::Up, Role::Y});
-    same(activation(Role::Y), floats(Role::Gate));
-    same(activation(Role::Y), floats(Role::Up));
+    same(rounded_once(Role::Y), floats(Role::Gate));
+    same(rounded_once(Role::Y), floats(Role::Up));
   }
   void rope() const {
     roles({Role::X, Role::Frequencies, Role::Y});
@@ -228,7 +234,7 @@ class Checker {
     roles({Role::Q, Role::Cache, Role::Y});
     const Cache& from = cache();
     const Operand& q = floats(Role::Q);
-    const Operand& y = activation(Role::Y);
+    const Operand& y = rounded_once(Role::Y);
     require(instruction_.heads % from.heads == 0, "KV heads do not divide the heads");
     require(instruction_.heads / from.heads <= kMostShared,
             "more than 24 query heads share a KV head");
@@ -241,7 +247,7 @@ class Checker {
   void attend_all() const {
     roles({Role::Q, Role::K, Role::V, Role::Y});
     const Operand& q = floats(Role::Q);
-    const Operand& y = activation(Role::Y);
+    const Operand& y = rounded_once(Role::Y);
     rows(q, Rows::Tokens);
     same(floats(Role::K), q);
     same(floats(Role::V), q);
@@ -255,7 +261,7 @@ class Checker {
     rows(x, Rows::Tokens);
     rows(y, Rows::Selected);
     columns(y, x.columns);
-    require(int8(x) == int8(y), "a selection changes the type of its rows");
+    require(buffer(x).element == buffer(y).element, "a selection changes the type of its rows");
   }
   void pool() const {
     roles({Role::X, Role::Y});

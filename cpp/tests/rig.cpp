@@ -87,8 +87,8 @@ void Rig::give(const Matrix& values, const Operand& to) {
       {{Role::Ids, {input(0)}}, {Role::Table, {weight(stored(values))}}, {Role::Y, {to}}});
 }
 
-Operand Rig::quantized(const Operand& x) {
-  const Operand y = activation(x.columns, rows_[size_t(x.buffer)], Element::I8);
+Operand Rig::quantized(const Operand& x, int terms) {
+  const Operand y = activation(x.columns, rows_[size_t(x.buffer)], static_cast<Element>(terms));
   add(Op::Quantize, {{Role::X, {x}}, {Role::Y, {y}}});
   return y;
 }

@@ -46,8 +46,8 @@ class Rig {
   Operand given(const Matrix& values);
   // The same rows in an activation that is there already.
   void give(const Matrix& values, const Operand& to);
-  // int8 of an activation.
-  Operand quantized(const Operand& x);
+  // int8 of an activation, in one term or two.
+  Operand quantized(const Operand& x, int terms = 1);
   // What an int8 activation stands for: a product with the identity.
   Operand dequantized(const Operand& x);
 

@@ -57,7 +57,7 @@ struct Case {
   std::vector<float> bias{};  // of all columns, or none
   Activation activation = Activation::None;
   Matrix residual{};  // or no rows
-  bool int8 = false;
+  int terms = 0;      // of int8 activations, 0 for f32
   bool int8_out = false;
 
   int columns() const {
@@ -81,7 +81,7 @@ struct Case {
 Matrix Case::run(const std::string& tier, int threads, int rows) const {
   Rig rig(tier, threads);
   Operand from = rig.given(x);
-  if (int8) from = rig.quantized(from);
+  if (terms > 0) from = rig.quantized(from, terms);
   Instruction instruction = make(Op::Matmul, {{Role::X, {from}}});
   int column = 0;
   for (const Held& weight : weights) {
@@ -106,7 +106,7 @@ Matrix Case::run(const std::string& tier, int threads, int rows) const {
 
 // Values, and that neither threads nor the number of rows change a bit of them.
 void check_case(const Case& given, const std::string& tier, const std::string& what) {
-  const Matrix seen = given.int8 ? through_int8(given.x) : given.x;
+  const Matrix seen = given.terms > 0 ? through_int8(given.x, given.terms) : given.x;
   const Matrix all = given.run(tier, 1, given.x.rows);
   Matrix wanted = zeros(given.x.rows, given.columns());
   Matrix size = wanted;
@@ -138,12 +138,12 @@ int some_columns(Format format) {
 KERNEL_TEST(products_of_every_format) {
   Random random(4);
   for (Format format : all_formats())
-    for (bool int8 : {false, true}) {
-      if (int8 && is_float_format(format)) continue;
+    for (int terms : {0, 1, 2}) {
+      if (terms > 0 && is_float_format(format)) continue;
       const int columns = some_columns(format);
-      Case given{.x = random_matrix(random, kRows, columns), .int8 = int8};
+      Case given{.x = random_matrix(random, kRows, columns), .terms = terms};
       given.weights.push_back(random_weight(random, format, 67, columns));
-      check_case(given, tier, std::string(int8 ? "int8 by " : "f32 by ") + name_of(format));
+      check_case(given, tier, std::to_string(terms) + " terms by " + name_of(format));
     }
 }
 
@@ -151,9 +151,9 @@ KERNEL_TEST(products_of_every_width) {
   Random random(5);
   for (Format format : {Format::F32, Format::Q4_1, Format::Q8_0, Format::I8})
     for (int width : {1, 2, 15, 16, 17, 31, 33, 48, 64, 65})
-      for (bool int8 : {false, true}) {
-        if (int8 && is_float_format(format)) continue;
-        Case given{.x = random_matrix(random, 5, 64), .int8 = int8};
+      for (int terms : {0, 1, 2}) {
+        if (terms > 0 && is_float_format(format)) continue;
+        Case given{.x = random_matrix(random, 5, 64), .terms = terms};
         given.weights.push_back(random_weight(random, format, width, 64));
         check_case(given, tier, name_of(format) + (" width " + std::to_string(width)));
       }
@@ -162,12 +162,12 @@ KERNEL_TEST(products_of_every_width) {
 KERNEL_TEST(long_and_tall_products) {
   Random random(6);
   for (Format format : {Format::F16, Format::Q4_0, Format::Q6_K, Format::I8})
-    for (bool int8 : {false, true}) {
-      if (int8 && is_float_format(format)) continue;
-      Case wide{.x = random_matrix(random, 9, 1280), .int8 = int8};
+    for (int terms : {0, 1, 2}) {
+      if (terms > 0 && is_float_format(format)) continue;
+      Case wide{.x = random_matrix(random, 9, 1280), .terms = terms};
       wide.weights.push_back(random_weight(random, format, 40, 1280));
       check_case(wide, tier, std::string("1280 columns of ") + name_of(format));
-      Case tall{.x = random_matrix(random, 300, 256), .int8 = int8};
+      Case tall{.x = random_matrix(random, 300, 256), .terms = terms};
       tall.weights.push_back(random_weight(random, format, 33, 256));
       check_case(tall, tier, std::string("300 rows of ") + name_of(format));
     }
@@ -178,9 +178,9 @@ KERNEL_TEST(weights_side_by_side_bias_activation_residual) {
   constexpr Activation functions[] = {Activation::None,     Activation::Silu, Activation::Gelu,
                                       Activation::GeluTanh, Activation::Relu, Activation::Tanh};
   for (Activation function : functions)
-    for (bool int8 : {false, true})
+    for (int terms : {0, 1, 2})
       for (bool residual : {false, true}) {
-        Case given{.x = random_matrix(random, 7, 256), .activation = function, .int8 = int8};
+        Case given{.x = random_matrix(random, 7, 256), .activation = function, .terms = terms};
         given.weights = {random_weight(random, Format::Q4_K, 45, 256),
                          random_weight(random, Format::I8, 3, 256),
                          random_weight(random, Format::Q8_0, 64, 256)};
@@ -195,7 +195,7 @@ KERNEL_TEST(quantised_output_of_products) {
   for (Format format : {Format::F32, Format::Q5_1, Format::I8})
     for (int last : {1, 20, 32, 40}) {
       Case given{.x = random_matrix(random, 6, 96), .activation = Activation::Gelu};
-      given.int8 = !is_float_format(format);
+      given.terms = is_float_format(format) ? 0 : 1 + last % 2;
       given.int8_out = true;
       given.weights = {random_weight(random, format, 64, 96),
                        random_weight(random, format, last, 96)};
@@ -205,10 +205,10 @@ KERNEL_TEST(quantised_output_of_products) {
 }
 
 Matrix run_gated(const std::string& tier, int threads, int rows, const Matrix& x, const Held& gate,
-                 const Held& up, Activation function, bool int8, bool int8_out) {
+                 const Held& up, Activation function, int terms, bool int8_out) {
   Rig rig(tier, threads);
   Operand from = rig.given(x);
-  if (int8) from = rig.quantized(from);
+  if (terms > 0) from = rig.quantized(from, terms);
   const Element element = int8_out ? Element::I8 : Element::F32;
   const Operand y = rig.activation(gate.stored.rows, Rows::Tokens, element);
   Instruction instruction =
@@ -224,19 +224,18 @@ Matrix run_gated(const std::string& tier, int threads, int rows, const Matrix& x
 KERNEL_TEST(gated_products) {
   Random random(9);
   for (Format format : {Format::F32, Format::BF16, Format::Q4_1, Format::Q3_K, Format::I8})
-    for (int mode = 0; mode < 4; ++mode) {
-      const bool int8 = mode % 2;
-      const bool int8_out = mode / 2;
-      if (int8 && is_float_format(format)) continue;
+    for (int mode = 0; mode < 6; ++mode) {
+      const int terms = mode % 3;
+      const bool int8_out = mode / 3;
+      if (terms > 0 && is_float_format(format)) continue;
       const Matrix x = random_matrix(random, kRows, 256);
       const Held gate = random_weight(random, format, 83, 256);
       const Held up = random_weight(random, int8_out ? format : Format::I8, 83, 256);
-      if (int8 && is_float_format(up.format)) continue;
       const auto run = [&](int threads, int rows) {
-        return run_gated(tier, threads, rows, x, gate, up, Activation::Silu, int8, int8_out);
+        return run_gated(tier, threads, rows, x, gate, up, Activation::Silu, terms, int8_out);
       };
       const Matrix all = run(1, kRows);
-      const Matrix seen = int8 ? through_int8(x) : x;
+      const Matrix seen = terms > 0 ? through_int8(x, terms) : x;
       Matrix wanted = zeros(kRows, 83);
       Matrix size = wanted;
       for (int row = 0; row < kRows; ++row)

@@ -11,7 +11,7 @@ namespace {
 struct Bench {
   Rig rig;
   Operand ids, positions, table, small, lookup, vector, short_vector, frequencies, cache;
-  Operand x, y, wide, selected, pooled, x8, y8;
+  Operand x, y, wide, selected, pooled, x8, y8, twice;
 
   explicit Bench(const std::string& tier, int threads = 1) : rig(tier, threads) {
     Random random(31);
@@ -32,6 +32,7 @@ struct Bench {
     pooled = rig.activation(64, Rows::Sequences);
     x8 = rig.activation(64, Rows::Tokens, Element::I8);
     y8 = rig.activation(64, Rows::Tokens, Element::I8);
+    twice = rig.activation(64, Rows::Tokens, Element::I8x2);
   }
 
   static Source source() {
@@ -150,6 +151,23 @@ KERNEL_TEST(malformed_products_are_refused) {
   const Operand rest = b.rig.weight(random_stored(random, Format::Q8_0, 33, 64));
   b.refuse(Op::Matmul, {{Role::X, {b.x8}}, {Role::W, {odd, rest}}, {Role::Y, {b.y8}}},
            "int8 output that is not in groups");
+}
+
+KERNEL_TEST(two_int8_terms_where_none_are_written_are_refused) {
+  Bench b(tier);
+  const Operand y = b.twice;
+  b.refuse(Op::Matmul, {{Role::X, {b.x}}, {Role::W, {b.table}}, {Role::Y, {y}}}, "product");
+  b.refuse(Op::GatedMatmul,
+           {{Role::X, {b.x}}, {Role::Gate, {b.table}}, {Role::Up, {b.table}}, {Role::Y, {y}}},
+           "gated product");
+  b.refuse(Op::Activate, {{Role::X, {b.x}}, {Role::Y, {y}}}, "activation");
+  b.refuse(Op::Gate, {{Role::Gate, {b.x}}, {Role::Up, {b.x}}, {Role::Y, {y}}}, "gate");
+  const Operand wide = b.rig.cache(1, 64, 3);
+  b.refuse(Op::Attend, {{Role::Q, {b.x}}, {Role::Cache, {wide}}, {Role::Y, {y}}}, "attention");
+  b.refuse(Op::AttendAll, {{Role::Q, {b.x}}, {Role::K, {b.x}}, {Role::V, {b.x}}, {Role::Y, {y}}},
+           "attention of all to all");
+  const Operand once = b.rig.activation(64, Rows::Selected, Element::I8);
+  b.refuse(Op::Select, {{Role::X, {y}}, {Role::Y, {once}}}, "selection");
 }
 
 KERNEL_TEST(malformed_attention_is_refused) {
@@ -416,9 +434,9 @@ KERNEL_TEST(spoilt_instructions_are_refused_or_run) {
   int accepted = 0;
   for (int round = 0; round < 20; ++round) {
     Bench b(tier, 1 + round % 2);
-    const std::vector<Operand> pool = {b.ids,   b.table,        b.small,       b.lookup, b.vector,
-                                       b.cache, b.short_vector, b.frequencies, b.x,      b.y,
-                                       b.wide,  b.selected,     b.pooled,      b.x8,     b.y8};
+    const std::vector<Operand> pool = {
+        b.ids, b.table, b.small, b.lookup,   b.vector, b.cache, b.short_vector, b.frequencies,
+        b.x,   b.y,     b.wide,  b.selected, b.pooled, b.x8,    b.y8,           b.twice};
     const std::vector<Instruction> good = good_instructions(b);
     for (const Instruction& instruction : good) b.rig.add(instruction, kEight);
     for (int tries = 0; tries < 2000; ++tries) {

@@ -14,11 +14,6 @@ Values values_of(const Matrix& matrix) {
   return [&matrix](int row, int column) { return matrix.at(row, column); };
 }
 
-// Half a step of int8, and what f32 may add to it.
-Values half_step(const Matrix& wanted) {
-  return [&wanted](int row, int column) { return 0.51 * step_of(wanted, row, column) + 1e-6; };
-}
-
 KERNEL_TEST(embed_looks_rows_up) {
   Random random(11);
   for (Format format : kStoredFormats) {
@@ -84,21 +79,24 @@ KERNEL_TEST(sums) {
   }
 }
 
-// A norm with both outputs, or with one.
+// A norm with both outputs, or with one; int8 in one term or two.
 void check_norm(const std::string& tier, const Instruction& norm, Rig& rig, int width,
                 const Matrix& wanted, const std::string& what) {
-  for (int outputs : {1, 2, 3}) {
-    Instruction instruction = norm;
-    const Operand y = rig.activation(width);
-    const Operand q = rig.activation(width, Rows::Tokens, Element::I8);
-    if (outputs & 1) instruction.operands[size_t(Role::Y)] = {y};
-    if (outputs & 2) instruction.operands[size_t(Role::Quantized)] = {q};
-    rig.add(instruction);
-    if (outputs & 1) check_near(rig.run(kRows, y), values_of(wanted), 1e-5, what + tier);
-    if (outputs & 2)
-      check_near(rig.run(kRows, rig.dequantized(q)), values_of(wanted), half_step(wanted),
-                 what + " int8 " + tier);
-  }
+  for (int outputs : {1, 2, 3})
+    for (int terms : {1, 2}) {
+      Instruction instruction = norm;
+      const Operand y = rig.activation(width);
+      const Operand q = rig.activation(width, Rows::Tokens, static_cast<Element>(terms));
+      if (outputs & 1) instruction.operands[size_t(Role::Y)] = {y};
+      if (outputs & 2) instruction.operands[size_t(Role::Quantized)] = {q};
+      rig.add(instruction);
+      if (outputs & 1) check_near(rig.run(kRows, y), values_of(wanted), 1e-5, what + tier);
+      if (!(outputs & 2)) continue;
+      const auto rounding = [&](int row, int k) {
+        return 0.51 * step_of(wanted, row, k) / (terms == 1 ? 1 : 254) + 1e-5;
+      };
+      check_near(rig.run(kRows, rig.dequantized(q)), values_of(wanted), rounding, what + " int8");
+    }
 }
 
 KERNEL_TEST(rms_norms) {
@@ -146,10 +144,12 @@ KERNEL_TEST(quantised_rows) {
     Matrix x = random_matrix(random, kRows, width);
     for (int k = 0; k < width; ++k) x.at(3, k) = 0.0f;
     for (int k = 0; k < width; ++k) x.at(4, k) *= 1e-20f;
-    const Matrix wanted = through_int8(x);
-    Rig rig(tier, 2);
-    const Operand y = rig.dequantized(rig.quantized(rig.given(x)));
-    check_near(rig.run(kRows, y), values_of(wanted), 1e-6, "int8 rows");
+    for (int terms : {1, 2}) {
+      const Matrix wanted = through_int8(x, terms);
+      Rig rig(tier, 2);
+      const Operand y = rig.dequantized(rig.quantized(rig.given(x), terms));
+      check_near(rig.run(kRows, y), values_of(wanted), 1e-6, "int8 rows");
+    }
   }
 }
 
@@ -198,11 +198,12 @@ KERNEL_TEST(selections) {
     const Matrix x = random_matrix(random, kRows, width);
     Feed feed = one_sequence(kRows);
     feed.output_rows = {8, 0, 0, 5};
-    for (bool int8 : {false, true}) {
-      const Matrix seen = int8 ? through_int8(x) : x;
+    for (int terms : {0, 1, 2}) {
+      const bool int8 = terms > 0;
+      const Matrix seen = int8 ? through_int8(x, terms) : x;
       Rig rig(tier, 2);
-      const Operand from = int8 ? rig.quantized(rig.given(x)) : rig.given(x);
-      const Operand y = rig.activation(width, Rows::Selected, int8 ? Element::I8 : Element::F32);
+      const Operand from = int8 ? rig.quantized(rig.given(x), terms) : rig.given(x);
+      const Operand y = rig.activation(width, Rows::Selected, static_cast<Element>(terms));
       rig.add(Op::Select, {{Role::X, {from}}, {Role::Y, {y}}});
       check_near(
           rig.run(feed, int8 ? rig.dequantized(y) : y),

@@ -34,14 +34,19 @@ float group_most(const Matrix& x, int row, int group) {
 
 }  // namespace
 
-Matrix through_int8(const Matrix& x) {
+Matrix through_int8(const Matrix& x, int terms) {
   Matrix out = x;
+  Matrix rest = x;
   for (int row = 0; row < x.rows; ++row)
     for (int k = 0; k < x.columns; ++k) {
       const float most = group_most(x, row, k / 32);
       const float steps = most > 0 ? x.at(row, k) * (127.0f / most) : 0.0f;
       out.at(row, k) = std::nearbyint(steps) * (most / 127.0f);
+      rest.at(row, k) = x.at(row, k) - out.at(row, k);
     }
+  if (terms == 1) return out;
+  rest = through_int8(rest);
+  for (size_t i = 0; i < rest.values.size(); ++i) out.values[i] += rest.values[i];
   return out;
 }
 

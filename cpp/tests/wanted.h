@@ -9,8 +9,8 @@ namespace overclock::testing {
 double activated(Activation function, double x);
 const char* name_of(Activation function);
 
-// x as int8 in groups of 32 columns, and back.
-Matrix through_int8(const Matrix& x);
+// x as int8 in groups of 32 columns, in one term or two, and back.
+Matrix through_int8(const Matrix& x, int terms = 1);
 
 // Norm of `count` values from row `row`, column `first` on: value `i` of it, before weights.
 double rms_normed(const Matrix& x, int row, int first, int count, int i, double epsilon);
