@@ -15,7 +15,7 @@ from overclock.cli import options
 from overclock.cli.output import note, print_json
 
 if TYPE_CHECKING:
-    from overclock.model.cache import Progress
+    from overclock.model.origin import Progress
 
 PLAIN_SECONDS = 5.0
 """Between two lines about a transfer when stderr is no terminal."""

@@ -16,7 +16,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -24,10 +24,8 @@ from pathlib import Path
 from typing import Final
 
 from overclock.errors import SourceError
+from overclock.model.origin import Progress
 from overclock.settings import CACHE_VARIABLE, cache_directory
-
-Progress = Callable[[str, int, int | None], None]
-"""Told what is being done, how many bytes of it are done, and of how many, if that is known."""
 
 RECORD: Final = "overclock.json"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -18,7 +18,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from overclock.errors import SourceError
-from overclock.model.cache import Progress
+from overclock.model.origin import Progress
 
 CHUNK: Final = 1 << 20
 ATTEMPTS: Final = 4  # that bring nothing new, before giving up

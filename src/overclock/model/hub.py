@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Final
 
 from overclock.errors import SourceError
 from overclock.model import cache
-from overclock.model.cache import Progress, Record
+from overclock.model.cache import Record
 from overclock.model.download import check_sha256
 from overclock.model.locate import find_model
-from overclock.model.origin import Repository
+from overclock.model.origin import Progress, Repository
 
 if TYPE_CHECKING:
     from huggingface_hub.utils.tqdm import tqdm

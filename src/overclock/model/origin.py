@@ -1,8 +1,12 @@
-"""Where models can be fetched from."""
+"""Where models can be fetched from, and who is told how that goes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+Progress = Callable[[str, int, int | None], None]
+"""Told what is being done, how many bytes of it are done, and of how many, if that is known."""
 
 
 @dataclass(frozen=True, slots=True)

