@@ -58,7 +58,7 @@ class BatchRules:
             _check_range("token type", batch.token_types, self.token_types)
 
     def _check_positions(self, batch: Batch) -> None:
-        ends = batch.contexts + np.diff(batch.starts)
+        ends = batch.contexts.astype(np.int64) + np.diff(batch.starts)
         if batch.contexts.min() < 0:
             raise MachineError(f"context {batch.contexts.min()} is negative; it counts tokens")
         if ends.max() > self.context:
