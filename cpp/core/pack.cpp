@@ -236,7 +236,9 @@ void pack_i8(const Target& to, Format source_format, const uint8_t* row) {
     for (int i = 0; i < kGroup; ++i) {
       const int k = kGroup * g + i;
       const float value = k < columns ? load_float(source_format, row + size_t(k) * bytes) : 0.0f;
-      const float steps = scale > 0.0f ? std::nearbyint(value / scale) : 0.0f;
+      // A scale too small to be exact may leave more than 127 steps.
+      const float steps =
+          scale > 0.0f ? std::clamp(std::nearbyint(value / scale), -127.0f, 127.0f) : 0.0f;
       values[i] = static_cast<uint8_t>(static_cast<int>(steps) + 128);
     }
     uint32_t quads[8];

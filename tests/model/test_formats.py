@@ -7,7 +7,7 @@ import struct
 import gguf
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -139,6 +139,10 @@ def test_values_that_do_not_fill_blocks_are_a_programmers_error() -> None:
         byte_size(Format.Q4_0, 33)
 
 
+SMALLEST = 1e-43
+"""What the coarse steps of the smallest f32 numbers may add."""
+
+
 @given(
     rows=st.lists(
         st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=3, max_size=3),
@@ -146,6 +150,7 @@ def test_values_that_do_not_fill_blocks_are_a_programmers_error() -> None:
         max_size=5,
     )
 )
+@example(rows=[[0.0, 0.0, 7.637076630570253e-43]])
 def test_rows_of_int8_are_within_half_a_step(rows: list[list[float]]) -> None:
     weights = np.array(rows, np.float32)
     values, scales = quantize_rows(weights)
@@ -153,7 +158,7 @@ def test_rows_of_int8_are_within_half_a_step(rows: list[list[float]]) -> None:
     assert scales.shape == (len(rows),)
     restored: NDArray[np.float64] = values.astype(np.float64) * scales[:, None]
     step = np.maximum(scales.astype(np.float64), np.abs(weights).max(axis=1) / 127)[:, None]
-    assert (np.abs(restored - weights) <= step * 0.5001).all()
+    assert (np.abs(restored - weights) <= step * 0.5001 + SMALLEST).all()
 
 
 def test_rows_round_halves_to_even_and_zero_rows_stay_zero() -> None:

@@ -118,4 +118,5 @@ def quantize_rows(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[
     scales = (np.abs(rows).max(axis=1, initial=0.0) / np.float32(127)).astype(np.float32)
     scaled = np.zeros(rows.shape, np.float32)
     np.divide(rows, scales[:, None], out=scaled, where=scales[:, None] > 0)
-    return np.rint(scaled).astype(np.int8), scales
+    # A scale too small to be exact may leave more than 127 steps.
+    return np.rint(scaled).clip(-127, 127).astype(np.int8), scales
