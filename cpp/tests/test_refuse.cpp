@@ -432,18 +432,23 @@ void spoil(Random& random, const std::vector<Operand>& pool, Instruction& instru
 KERNEL_TEST(spoilt_instructions_are_refused_or_run) {
   Random random(41);
   int accepted = 0;
-  for (int round = 0; round < 20; ++round) {
-    Bench b(tier, 1 + round % 2);
+  for (int round = 0; round < 10; ++round) {
+    Bench b(tier, round == 0 ? 2 : 1);
     const std::vector<Operand> pool = {
         b.ids, b.table, b.small, b.lookup,   b.vector, b.cache, b.short_vector, b.frequencies,
         b.x,   b.y,     b.wide,  b.selected, b.pooled, b.x8,    b.y8,           b.twice};
     const std::vector<Instruction> good = good_instructions(b);
-    for (const Instruction& instruction : good) b.rig.add(instruction, kEight);
-    for (int tries = 0; tries < 2000; ++tries) {
+    // Between the others, so that no number grows without bound.
+    const auto refresh = [&] {
+      for (const Instruction& instruction : good) b.rig.add(instruction, kEight);
+    };
+    refresh();
+    for (int tries = 0; tries < 400; ++tries) {
       Instruction spoilt = good[size_t(below(random, int(good.size())))];
       for (int changes = 1 + below(random, 3); changes > 0; --changes) spoil(random, pool, spoilt);
       try {
         b.rig.add(spoilt, below(random, 4) ? kEight : std::vector<float>{});
+        refresh();
         ++accepted;
       } catch (const std::invalid_argument&) {
       }
@@ -457,7 +462,7 @@ KERNEL_TEST(spoilt_instructions_are_refused_or_run) {
     b.rig.run(feed, b.x);
     b.rig.run(feed, b.pooled);
   }
-  check(accepted > 500, "few changed instructions were accepted: " + std::to_string(accepted));
+  check(accepted > 100, "few changed instructions were accepted: " + std::to_string(accepted));
 }
 
 }  // namespace
