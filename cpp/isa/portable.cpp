@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "core/check.h"
 #include "core/frame.h"
 #include "core/half.h"
 #include "core/pack.h"
@@ -14,6 +15,9 @@ namespace portable {
 
 #include "isa/kernels.inc"
 }  // namespace portable
+
+// What the gate lets through has room in every tier.
+static_assert(portable::kQueryRows >= kMostShared && portable::kMostHeadColumns >= kMostHead);
 
 const Kernels& portable_kernels() {
   static const Kernels kernels = portable::make_kernels("portable");
