@@ -21,6 +21,7 @@ using namespace nb::literals;
 namespace overclock {
 namespace {
 
+using Bytes2 = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
@@ -135,13 +136,41 @@ nb::ndarray<nb::numpy, float, nb::ndim<2>> run(Machine& machine, const Ints& tok
   const Batch batch = make_batch(token_ids, starts, contexts, pages, output_rows, types);
   const auto rows = static_cast<size_t>(machine.output_rows(batch, output));
   const auto columns = static_cast<size_t>(machine.output_columns(output));
-  auto* result = new float[rows * columns + 1];
-  nb::capsule owner(result, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  using Shared = std::shared_ptr<Memory>;
+  auto memory = std::make_unique<Shared>(machine.take_result(4 * rows * columns));
+  auto* result = reinterpret_cast<float*>((*memory)->data());
+  nb::capsule owner(memory.get(), [](void* p) noexcept { delete static_cast<Shared*>(p); });
+  (void)memory.release();
   {
     nb::gil_scoped_release released;
     machine.run(batch, output, result);
   }
   return {result, {rows, columns}, owner};
+}
+
+void copy_pages(Machine& machine, const Ints& sources, const Ints& targets) {
+  if (sources.shape(0) != targets.shape(0))
+    throw std::invalid_argument("every KV page that is copied needs a target");
+  nb::gil_scoped_release released;
+  machine.copy_pages(sources.data(), targets.data(), sources.shape(0));
+}
+
+nb::ndarray<nb::numpy, uint8_t, nb::ndim<2>> read_pages(Machine& machine, const Ints& pages) {
+  const size_t count = pages.shape(0), bytes = machine.page_bytes();
+  auto* data = new uint8_t[count * bytes + 1];
+  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<uint8_t*>(p); });
+  {
+    nb::gil_scoped_release released;
+    machine.read_pages(pages.data(), count, data);
+  }
+  return {data, {count, bytes}, owner};
+}
+
+void write_pages(Machine& machine, const Ints& pages, const Bytes2& data) {
+  if (data.shape(0) != pages.shape(0) || data.shape(1) != machine.page_bytes())
+    throw std::invalid_argument("the bytes are not those of as many KV pages");
+  nb::gil_scoped_release released;
+  machine.write_pages(pages.data(), pages.shape(0), data.data());
 }
 
 nb::ndarray<nb::numpy, float, nb::ndim<1>> weight_row(const Machine& machine, int weight, int row) {
@@ -206,6 +235,10 @@ NB_MODULE(_native, m) {
       .def("run", &run, "token_ids"_a.noconvert(), "starts"_a.noconvert(), "contexts"_a.noconvert(),
            "pages"_a.noconvert(), "output_rows"_a.noconvert(), "token_types"_a.none().noconvert(),
            "output"_a)
+      .def("copy_pages", &copy_pages, "sources"_a, "targets"_a)
+      .def("read_pages", &read_pages, "pages"_a)
+      .def("write_pages", &write_pages, "pages"_a, "data"_a)
+      .def_prop_ro("page_bytes", &Machine::page_bytes)
       .def("take_seconds",
            [](Machine& self) {
              int64_t runs = 0;

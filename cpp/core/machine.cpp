@@ -116,6 +116,29 @@ void Machine::place_caches() {
   }
 }
 
+uint8_t* Machine::page(int32_t number) const {
+  require(cache_memory_.data() != nullptr && number >= 0 && number < caches_.front().pages,
+          "the machine has no such KV page");
+  return cache_memory_.data() + size_t(number) * page_bytes();
+}
+
+void Machine::copy_pages(const int32_t* sources, const int32_t* targets, size_t count) {
+  const std::lock_guard alone(running_);
+  for (size_t i = 0; i < count; ++i) std::memmove(page(targets[i]), page(sources[i]), page_bytes());
+}
+
+void Machine::read_pages(const int32_t* pages, size_t count, uint8_t* to) {
+  const std::lock_guard alone(running_);
+  for (size_t i = 0; i < count; ++i, to += page_bytes())
+    std::memcpy(to, page(pages[i]), page_bytes());
+}
+
+void Machine::write_pages(const int32_t* pages, size_t count, const uint8_t* from) {
+  const std::lock_guard alone(running_);
+  for (size_t i = 0; i < count; ++i, from += page_bytes())
+    std::memcpy(page(pages[i]), from, page_bytes());
+}
+
 int Machine::add_slot() {
   slots_.emplace_back();
   return static_cast<int>(slots_.size()) - 1;

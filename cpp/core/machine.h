@@ -10,6 +10,7 @@
 #include "core/check.h"
 #include "core/memory.h"
 #include "core/pool.h"
+#include "core/results.h"
 
 namespace overclock {
 
@@ -46,6 +47,16 @@ class Machine {
   // Runs the batch and writes output `output` to `result`, f32[rows, columns]. Calls from several
   // threads wait for each other.
   void run(const Batch& batch, int output, float* result);
+  // Memory for the result of a run, f32[rows, columns]. Not to be called by two threads at once.
+  std::shared_ptr<Memory> take_result(size_t bytes) { return results_.take(bytes); }
+
+  // KV pages as they lie in memory: all layers of a page, one after another. All throw
+  // std::invalid_argument for a page that there is not, and wait for a run to end.
+  size_t page_bytes() const { return caches_.empty() ? 0 : caches_.front().page_stride; }
+  // From sources[i] to targets[i], in order.
+  void copy_pages(const int32_t* sources, const int32_t* targets, size_t count);
+  void read_pages(const int32_t* pages, size_t count, uint8_t* to);
+  void write_pages(const int32_t* pages, size_t count, const uint8_t* from);
 
   int threads() const { return pool_.threads(); }
   const char* tier() const { return kernels_.name; }
@@ -79,6 +90,7 @@ class Machine {
   Frame frame_for(const Batch& batch);
   uint8_t* take_weight_memory(size_t bytes);
   void place_caches();
+  uint8_t* page(int32_t number) const;
 
   std::mutex running_;
   Pool pool_;
@@ -90,6 +102,7 @@ class Machine {
   std::vector<Weight> weights_;
   std::vector<std::vector<float>> vectors_;
   Memory cache_memory_;
+  Results results_;
   std::vector<Cache> caches_;
   std::vector<Memory> slots_;
   std::vector<Buffer> buffers_;

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from overclock.machine.pages import PageNumbers
 from overclock.model.model import Tensor
 from overclock.program.program import KvFormat as KvFormat
 from overclock.program.program import Program
@@ -62,7 +63,33 @@ class Machine(Protocol):
     def run(self, batch: Batch) -> NDArray[np.float32]:
         """One pass over the batch; the wanted output as ``f32[rows, columns]``.
 
+        The array is the caller's to read and write for as long as it is held; a machine may use
+        the memory of one that nobody holds any more for a later run.
+
         Raises MachineError if the batch does not fit the program (ids, positions, pages).
+        """
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one KV page over all layers; 0 for a program that keeps no KV.
+
+        What the bytes mean is the machine's own: only one of the same kind, with the same program
+        and KV format, can take them back.
+        """
+
+    def copy_pages(self, sources: PageNumbers, targets: PageNumbers) -> None:
+        """KV page sources[i] to targets[i], whole and in order.
+
+        Raises MachineError for a page that there is not, or if they are not as many.
+        """
+
+    def read_pages(self, pages: PageNumbers) -> NDArray[np.uint8]:
+        """The bytes of KV pages, ``u8[n, page_bytes]``; MachineError for one there is not."""
+
+    def write_pages(self, pages: PageNumbers, data: NDArray[np.uint8]) -> None:
+        """``data u8[n, page_bytes]``, as `read_pages` gave it, becomes what KV pages hold.
+
+        Raises MachineError for a page that there is not, or bytes of another shape.
         """
 
     def counters(self) -> Counters:

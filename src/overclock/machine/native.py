@@ -13,6 +13,7 @@ from overclock.errors import MachineError
 from overclock.machine.batch import BatchRules
 from overclock.machine.computer import usable_cores
 from overclock.machine.machine import Batch, Counters
+from overclock.machine.pages import PageNumbers, PageRules
 from overclock.machine.weights import weight_of
 from overclock.model.model import Tensor
 from overclock.program.isa import OPTIONAL_ATTRIBUTES, Op
@@ -49,6 +50,7 @@ class NativeMachine:
         self._options = (usable_cores() if threads is None else threads, kv, tier or "")
         self._core = self._new_core()
         self._program: Program | None = None
+        self._pages = PageRules()
 
     @property
     def threads(self) -> int:
@@ -85,6 +87,7 @@ class NativeMachine:
             ) from error
         self._program = program
         self._rules = BatchRules.of(program, pages)
+        self._pages = PageRules.of(program, pages, self._core.page_bytes)
 
     def run(self, batch: Batch) -> NDArray[np.float32]:
         """One pass over the batch; the wanted output as ``f32[rows, columns]``.
@@ -113,6 +116,25 @@ class NativeMachine:
                 f"there is not enough memory for a batch of {len(batch.token_ids)} tokens; "
                 "give it fewer"
             ) from error
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one KV page over all layers, which lie together; 0 without KV."""
+        return self._pages.page_bytes
+
+    def copy_pages(self, sources: PageNumbers, targets: PageNumbers) -> None:
+        """KV page sources[i] to targets[i], whole and in order; MachineError as in `Machine`."""
+        pairs = np.array(list(self._pages.pairs(sources, targets)), np.int32).reshape(-1, 2)
+        self._core.copy_pages(*np.ascontiguousarray(pairs.T))
+
+    def read_pages(self, pages: PageNumbers) -> NDArray[np.uint8]:
+        """The bytes of KV pages, ``u8[n, page_bytes]``; MachineError for one there is not."""
+        return self._core.read_pages(self._pages.numbers(pages))
+
+    def write_pages(self, pages: PageNumbers, data: NDArray[np.uint8]) -> None:
+        """``data u8[n, page_bytes]`` becomes what KV pages hold; MachineError as in `Machine`."""
+        self._pages.check_data(len(pages), data)
+        self._core.write_pages(self._pages.numbers(pages), np.ascontiguousarray(data))
 
     def counters(self) -> Counters:
         """What each instruction cost since the last call, which also sets them to zero."""

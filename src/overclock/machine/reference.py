@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from time import perf_counter
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from overclock.errors import MachineError
 from overclock.machine.batch import BatchRules, positions, row_count
 from overclock.machine.machine import Batch, Counters, KvFormat
+from overclock.machine.pages import PageNumbers, PageRules
 from overclock.machine.reference_ops import OPS, Array, Cache, Sequence, Step, quantized
 from overclock.machine.tally import Tally
 from overclock.machine.weights import weight_of
@@ -32,6 +34,7 @@ class ReferenceMachine:
         self._program: Program | None = None
         self._fixed: dict[str, Array] = {}
         self._caches: dict[str, Cache] = {}
+        self._pages = PageRules()
         self._tally = Tally(0)
 
     def load(self, program: Program, weights: Mapping[str, Tensor], *, pages: int) -> None:
@@ -49,6 +52,7 @@ class ReferenceMachine:
         }
         self._program = program
         self._rules = BatchRules.of(program, pages)
+        self._pages = PageRules.of(program, pages, sum(c.page_bytes for c in self._caches.values()))
         self._tally = Tally(len(program.instructions))
 
     def run(self, batch: Batch) -> NDArray[np.float32]:
@@ -66,6 +70,43 @@ class ReferenceMachine:
             self._tally.seconds[index] += perf_counter() - start
         self._tally.runs += 1
         return run.value(self._program.outputs[batch.output]).copy()
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one KV page over all layers, in f32."""
+        return self._pages.page_bytes
+
+    def copy_pages(self, sources: PageNumbers, targets: PageNumbers) -> None:
+        """KV page sources[i] to targets[i], whole and in order; MachineError as in `Machine`."""
+        for source, target in self._pages.pairs(sources, targets):
+            for side in self._sides():
+                side[target] = side[source]
+
+    def read_pages(self, pages: PageNumbers) -> NDArray[np.uint8]:
+        """The bytes of KV pages, ``u8[n, page_bytes]``; MachineError for one there is not."""
+        numbers = self._pages.numbers(pages)
+        data = np.zeros((len(numbers), self.page_bytes), np.uint8)
+        for side, part in zip(self._sides(), self._parts(data), strict=True):
+            part[:] = side[numbers].reshape(len(numbers), _page_size(side)).view(np.uint8)
+        return data
+
+    def write_pages(self, pages: PageNumbers, data: NDArray[np.uint8]) -> None:
+        """``data u8[n, page_bytes]`` becomes what KV pages hold; MachineError as in `Machine`."""
+        self._pages.check_data(len(pages), data)
+        numbers = self._pages.numbers(pages)
+        for side, part in zip(self._sides(), self._parts(data), strict=True):
+            values = np.ascontiguousarray(part).view(np.float32)
+            for number, value in zip(numbers, values, strict=True):
+                side[number] = value.reshape(side.shape[1:])
+
+    def _sides(self) -> list[Array]:
+        """K and V of every layer, ``f32[pages, …]`` each."""
+        return [side for cache in self._caches.values() for side in (cache.k, cache.v)]
+
+    def _parts(self, data: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """The columns of page bytes that belong to each of `_sides`."""
+        ends = np.cumsum([side.itemsize * _page_size(side) for side in self._sides()])
+        return np.split(data, ends[:-1], axis=1) if len(ends) else []
 
     def counters(self) -> Counters:
         """What each instruction cost since the last call, which also sets them to zero."""
@@ -136,6 +177,11 @@ class _Run:
         target[:] = 0 if buffer.element.terms else value
         for _ in range(buffer.element.terms):
             target += quantized(value - target)
+
+
+def _page_size(side: Array) -> int:
+    """Numbers in one page of ``f32[pages, …]``."""
+    return math.prod(side.shape[1:])
 
 
 def _weight(buffer: Buffer, weights: Mapping[str, Tensor]) -> Array:

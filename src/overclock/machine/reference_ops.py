@@ -118,6 +118,11 @@ class Cache:
         self.v = np.zeros_like(self.k)
         self._format = format
 
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one page."""
+        return 2 * self.k.itemsize * math.prod(self.k.shape[1:])
+
     def store(self, pages: IntArray, positions: IntArray, k: Array, v: Array) -> None:
         """``k, v [n, kv_heads, head_dim]`` go to the `positions` of a sequence with `pages`."""
         page, slot = pages[positions // PAGE_TOKENS], positions % PAGE_TOKENS

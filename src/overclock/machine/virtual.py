@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from overclock.errors import InputError, MachineError
 from overclock.machine.batch import BatchRules, row_count
 from overclock.machine.machine import Batch, Counters, KvFormat
+from overclock.machine.pages import PageNumbers, PageRules
 from overclock.machine.tally import Tally
 from overclock.model.model import Tensor
-from overclock.program.cost import Cost, Load, cost, uses_integers
-from overclock.program.program import Program
+from overclock.program.cost import Cost, Load, cost, kv_token_bytes, uses_integers
+from overclock.program.program import PAGE_TOKENS, Program
 
 Pace = Callable[[Cost, bool], float]
 """Seconds of an instruction of this cost; the flag says that its products are of int8 numbers."""
@@ -59,12 +60,15 @@ class VirtualMachine:
         self._pace = pace
         self._kv: KvFormat = kv
         self._program: Program | None = None
+        self._pages = PageRules()
         self._tally = Tally(0)
 
     def load(self, program: Program, weights: Mapping[str, Tensor], *, pages: int) -> None:
         """Take a verified program; `weights` are not looked at, so they may be left out ({})."""
         self._program = program
         self._rules = BatchRules.of(program, pages)
+        token = sum(kv_token_bytes(cache, self._kv) for cache in program.caches)
+        self._pages = PageRules.of(program, pages, PAGE_TOKENS * token)
         self._needed = {output: program.needed_for(output) for output in program.outputs}
         self._tally = Tally(len(program.instructions))
 
@@ -84,6 +88,23 @@ class VirtualMachine:
         rows = self._program.buffers[operand.buffer].rows
         assert rows is not None, f"{operand} has no rows"
         return np.zeros((row_count(batch, rows), self._program.columns(operand)), np.float32)
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one KV page over all layers, without padding."""
+        return self._pages.page_bytes
+
+    def copy_pages(self, sources: PageNumbers, targets: PageNumbers) -> None:
+        """Nothing, as pages hold nothing; MachineError as in `Machine`."""
+        self._pages.pairs(sources, targets)
+
+    def read_pages(self, pages: PageNumbers) -> NDArray[np.uint8]:
+        """Zeros, ``u8[n, page_bytes]``; MachineError for a page that there is not."""
+        return np.zeros((len(self._pages.numbers(pages)), self.page_bytes), np.uint8)
+
+    def write_pages(self, pages: PageNumbers, data: NDArray[np.uint8]) -> None:
+        """Nothing, as pages hold nothing; MachineError as in `Machine`."""
+        self._pages.check_data(len(self._pages.numbers(pages)), data)
 
     def counters(self) -> Counters:
         """What each instruction cost since the last call, which also sets them to zero."""
