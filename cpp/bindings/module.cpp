@@ -3,6 +3,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -12,6 +13,7 @@
 
 #include "core/machine.h"
 #include "core/pack.h"
+#include "core/sampler.h"
 #include "core/tiers.h"
 #include "probe/probe.h"
 
@@ -182,6 +184,63 @@ nb::ndarray<nb::numpy, float, nb::ndim<1>> weight_row(const Machine& machine, in
   return {values, {static_cast<size_t>(from.columns)}, owner};
 }
 
+using Logits = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using LogitsRow = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using ReadLogits = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Mask = nb::ndarray<const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Logprobs = std::vector<std::pair<double, std::vector<std::pair<int, double>>>>;
+
+Logprobs to_python(std::vector<TokenLogprobs> from) {
+  Logprobs to;
+  for (TokenLogprobs& each : from) to.emplace_back(each.logprob, std::move(each.top));
+  return to;
+}
+
+int choose_one(Sampler& sampler, const LogitsRow& row, const std::optional<Mask>& mask) {
+  const auto vocabulary = static_cast<size_t>(sampler.vocabulary());
+  require(row.shape(0) == vocabulary, "the logits must have one entry for each token");
+  require(!mask || mask->shape(0) == (vocabulary + 31) / 32,
+          "the mask must have one bit for each token, in words of 32");
+  nb::gil_scoped_release released;
+  return sampler.choose(row.data(), mask ? mask->data() : nullptr);
+}
+
+nb::tuple choose_all(const std::vector<Sampler*>& samplers, const Logits& logits,
+                     const Ints& first_rows, std::vector<std::vector<int32_t>> drafts,
+                     Machine* machine) {
+  require(first_rows.shape(0) == samplers.size() && drafts.size() == samplers.size(),
+          "first_rows and drafts must have one entry for each sampler");
+  require(logits.shape(0) <= INT32_MAX && logits.shape(1) <= INT32_MAX, "there are too many rows");
+  std::vector<Turn> turns;
+  for (size_t i = 0; i < samplers.size(); ++i) {
+    require(samplers[i] != nullptr, "a sampler cannot be None");
+    turns.push_back({samplers[i], first_rows(i), std::move(drafts[i])});
+  }
+  {
+    nb::gil_scoped_release released;
+    choose(turns, logits.data(), static_cast<int>(logits.shape(0)),
+           static_cast<int>(logits.shape(1)), machine);
+  }
+  std::vector<std::vector<int32_t>> chosen;
+  std::vector<std::optional<std::string>> errors;
+  for (Turn& turn : turns) {
+    chosen.push_back(std::move(turn.chosen));
+    errors.push_back(turn.error.empty() ? std::nullopt : std::optional(std::move(turn.error)));
+  }
+  return nb::make_tuple(chosen, errors);
+}
+
+Logprobs row_logprobs(const ReadLogits& rows, const Ints& targets, int top) {
+  require(rows.shape(0) == targets.shape(0), "there must be one target for each row");
+  require(rows.shape(1) >= 1 && rows.shape(1) <= kMostMatrixSide,
+          "a vocabulary has 1 to 2^28 tokens");
+  require(top >= 0, "top must be 0 or more");
+  const std::vector<int32_t> ids(targets.data(), targets.data() + targets.shape(0));
+  nb::gil_scoped_release released;
+  return to_python(
+      logprobs_of(kernels_of("").logits, rows.data(), static_cast<int>(rows.shape(1)), ids, top));
+}
+
 }  // namespace
 }  // namespace overclock
 
@@ -249,6 +308,42 @@ NB_MODULE(_native, m) {
       .def_prop_ro("tier", &Machine::tier)
       .def_prop_ro("threads", &Machine::threads)
       .def_prop_ro("weight_bytes", &Machine::weight_bytes);
+
+  nb::class_<Sampler>(m, "Sampler")
+      .def(
+          "__init__",
+          [](Sampler* self, int vocabulary, const std::vector<int32_t>& prompt, double temperature,
+             std::optional<int> top_k, double typical_p, double top_p, double min_p,
+             double repetition_penalty, double presence_penalty, double frequency_penalty,
+             double dry_multiplier, double dry_base, int dry_allowed_length,
+             std::optional<int> dry_range, std::vector<int32_t> dry_breakers,
+             std::vector<std::pair<int32_t, double>> logit_bias, int64_t min_tokens,
+             std::vector<int32_t> banned, uint64_t seed, std::optional<int> logprobs) {
+            new (self)
+                Sampler({.draw = {temperature, top_k, typical_p, top_p, min_p},
+                         .penalties = {repetition_penalty, presence_penalty, frequency_penalty},
+                         .dry = {dry_multiplier, dry_base, dry_allowed_length,
+                                 dry_range.value_or(INT32_MAX), std::move(dry_breakers)},
+                         .biases = std::move(logit_bias),
+                         .min_tokens = min_tokens,
+                         .banned = std::move(banned),
+                         .seed = seed,
+                         .logprobs = logprobs},
+                        vocabulary, prompt, kernels_of(""));
+          },
+          "vocabulary"_a, "prompt"_a, nb::kw_only(), "temperature"_a, "top_k"_a.none(),
+          "typical_p"_a, "top_p"_a, "min_p"_a, "repetition_penalty"_a, "presence_penalty"_a,
+          "frequency_penalty"_a, "dry_multiplier"_a, "dry_base"_a, "dry_allowed_length"_a,
+          "dry_range"_a.none(), "dry_breakers"_a, "logit_bias"_a, "min_tokens"_a, "banned"_a,
+          "seed"_a, "logprobs"_a.none())
+      .def("choose_one", &choose_one, "logits"_a.noconvert(),
+           "mask"_a.noconvert().none() = nb::none())
+      .def("take_logprobs", [](Sampler& self) { return to_python(self.take_logprobs()); })
+      .def_prop_ro("vocabulary", &Sampler::vocabulary)
+      .def_prop_ro("count", &Sampler::count);
+  m.def("choose", &choose_all, "samplers"_a, "logits"_a.noconvert(), "first_rows"_a.noconvert(),
+        "drafts"_a, "machine"_a.none());
+  m.def("logprobs", &row_logprobs, "rows"_a.noconvert(), "targets"_a.noconvert(), "top"_a);
 
   m.def("tiers", &tiers);
   m.def("probe_read_bandwidth", &probe::read_bandwidth, "threads"_a, "bytes"_a, "seconds"_a,

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/layout.h"
+#include "core/logits.h"
 
 namespace overclock {
 
@@ -174,6 +175,7 @@ struct Kernels {
   Kernel merge_attention;  // second step of Attend when contexts were split
   bool (*splits_attention)(const Frame&, const Instruction&, int threads);
   size_t (*partial_floats)(const Frame&, const Instruction&);
+  LogitKernels logits;
 };
 
 const Kernels& portable_kernels();

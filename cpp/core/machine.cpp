@@ -343,6 +343,15 @@ void Machine::run(const Batch& batch, int index, float* result) {
   ++runs_;
 }
 
+void Machine::share(int count, const std::function<void(int)>& job) {
+  const std::lock_guard alone(running_);
+  std::atomic<int> next{0};
+  pool_.run([&](int thread) {
+    const Lane lane{thread, pool_.threads(), &next, nullptr};
+    for (int begin, end; lane.claim(count, 1, begin, end);) job(begin);
+  });
+}
+
 std::vector<double> Machine::take_seconds(int64_t& runs) {
   const std::lock_guard alone(running_);
   std::vector<double> seconds(ticks_.size());

@@ -2,6 +2,7 @@
 // ragged batches through the list. Every thread walks the list; a barrier ends each instruction.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -47,6 +48,10 @@ class Machine {
   // Runs the batch and writes output `output` to `result`, f32[rows, columns]. Calls from several
   // threads wait for each other.
   void run(const Batch& batch, int output, float* result);
+  // Calls job(0) … job(count - 1) on the machine's threads, while it runs nothing else. Which
+  // thread has which is by chance. Jobs must not throw.
+  void share(int count, const std::function<void(int)>& job);
+
   // Memory for the result of a run, f32[rows, columns]. Not to be called by two threads at once.
   std::shared_ptr<Memory> take_result(size_t bytes) { return results_.take(bytes); }
 

@@ -66,6 +66,25 @@ inline Vf vbelow(Vf x, Vf limit, Vf yes, Vf no) {
   return {_mm256_blendv_ps(no.a, yes.a, _mm256_cmp_ps(x.a, limit.a, _CMP_LT_OQ)),
           _mm256_blendv_ps(no.b, yes.b, _mm256_cmp_ps(x.b, limit.b, _CMP_LT_OQ))};
 }
+inline uint32_t lane_bits(__m256 a, __m256 b) {
+  return static_cast<uint32_t>(_mm256_movemask_ps(a) | _mm256_movemask_ps(b) << 8);
+}
+inline uint32_t vreach(Vf x, Vf limit) {
+  return lane_bits(_mm256_cmp_ps(x.a, limit.a, _CMP_GE_OQ),
+                   _mm256_cmp_ps(x.b, limit.b, _CMP_GE_OQ));
+}
+inline uint32_t vnans(Vf x, Vf y) {
+  return lane_bits(_mm256_cmp_ps(x.a, y.a, _CMP_UNORD_Q), _mm256_cmp_ps(x.b, y.b, _CMP_UNORD_Q));
+}
+inline Vf vadd_within(Vf x, Vf y, Vf z, Vf limit) { return vadd(x, vbelow(limit, z, vzero(), y)); }
+inline __m256 select_eight(uint32_t lanes, __m256 yes, __m256 no) {
+  const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i set = _mm256_and_si256(_mm256_set1_epi32(static_cast<int32_t>(lanes)), bits);
+  return _mm256_blendv_ps(no, yes, _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, bits)));
+}
+inline Vf vselect(uint32_t lanes, Vf x, Vf y) {
+  return {select_eight(lanes, x.a, y.a), select_eight(lanes >> 8, x.b, y.b)};
+}
 inline __m256 power_of_two(__m256 n) {
   const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
   return _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));

@@ -44,6 +44,18 @@ inline float vmost(Vf a) { return _mm512_reduce_max_ps(a); }
 inline Vf vbelow(Vf x, Vf limit, Vf a, Vf b) {
   return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, limit, _CMP_LT_OQ), b, a);
 }
+// The lanes where x is at least the limit, as bits.
+inline uint32_t vreach(Vf x, Vf limit) { return _mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ); }
+// Not 0 if a lane of either is not a number.
+inline uint32_t vnans(Vf a, Vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q); }
+// a + b in the lanes where x is not above the limit, a elsewhere.
+inline Vf vadd_within(Vf a, Vf b, Vf x, Vf limit) {
+  return _mm512_mask_add_ps(a, _mm512_cmp_ps_mask(x, limit, _CMP_LE_OQ), a, b);
+}
+// a in the lanes whose bit is set, b elsewhere.
+inline Vf vselect(uint32_t lanes, Vf a, Vf b) {
+  return _mm512_mask_blend_ps(static_cast<__mmask16>(lanes), b, a);
+}
 // a · 2^n for whole n within the exponent's range.
 inline Vf vscale2(Vf a, Vf n) { return _mm512_scalef_ps(a, n); }
 

@@ -100,6 +100,24 @@ inline float vmost(Vf x) {
 inline Vf vbelow(Vf x, Vf limit, Vf yes, Vf no) {
   return quarters([&](int i) { return x.v[i] < limit.v[i] ? yes.v[i] : no.v[i]; });
 }
+inline uint32_t lane_bits(Vi lanes) {
+  uint32_t bits = 0;
+  for (int i = 0; i < 16; ++i) bits |= uint32_t(lanes.v[i / 4][i % 4] != 0) << i;
+  return bits;
+}
+inline uint32_t vreach(Vf x, Vf limit) {
+  return lane_bits(quarters<Vi>([&](int i) { return I4(x.v[i] >= limit.v[i]); }));
+}
+inline uint32_t vnans(Vf x, Vf y) {
+  return lane_bits(
+      quarters<Vi>([&](int i) { return I4(x.v[i] != x.v[i]) | I4(y.v[i] != y.v[i]); }));
+}
+inline Vf vadd_within(Vf x, Vf y, Vf z, Vf limit) { return vadd(x, vbelow(limit, z, vzero(), y)); }
+inline Vf vselect(uint32_t lanes, Vf x, Vf y) {
+  for (int i = 0; i < 16; ++i)
+    if (!(lanes >> i & 1)) x.v[i / 4][i % 4] = y.v[i / 4][i % 4];
+  return x;
+}
 inline Vf vscale2(Vf x, Vf n) {
   return quarters(
       [&](int i) { return x.v[i] * (F4)((__builtin_convertvector(n.v[i], I4) + 127) << 23); });

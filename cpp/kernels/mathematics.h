@@ -1,11 +1,11 @@
 // Elementary functions on vectors, within a few units in the last place unless said otherwise.
 
-// e^x for x up to 88; exactly 0 below -87.3, so that masked scores take no part in a sum.
-inline Vf vexp_bounded(Vf x) {
-  const Vf lowest = vset(-87.3f);
-  const Vf bounded = vmax(x, lowest);
-  const Vf n = vround(vmul(bounded, vset(1.44269504089f)));
-  Vf r = vfma(n, vset(-0.693359375f), bounded);
+inline constexpr float kLeastExponent = -87.3f;
+
+// e^x for x from kLeastExponent to 88; anything elsewhere.
+inline Vf vexp_within(Vf x) {
+  const Vf n = vround(vmul(x, vset(1.44269504089f)));
+  Vf r = vfma(n, vset(-0.693359375f), x);
   r = vfma(n, vset(2.12194440e-4f), r);
   Vf p = vset(1.9875691500e-4f);
   p = vfma(p, r, vset(1.3981999507e-3f));
@@ -14,7 +14,13 @@ inline Vf vexp_bounded(Vf x) {
   p = vfma(p, r, vset(1.6666665459e-1f));
   p = vfma(p, r, vset(5.0000001201e-1f));
   p = vfma(vmul(r, r), p, vadd(r, vset(1.0f)));
-  return vbelow(x, lowest, vzero(), vscale2(p, n));
+  return vscale2(p, n);
+}
+
+// e^x for x up to 88; exactly 0 below kLeastExponent, so that masked scores take no part in a sum.
+inline Vf vexp_bounded(Vf x) {
+  const Vf lowest = vset(kLeastExponent);
+  return vbelow(x, lowest, vzero(), vexp_within(vmax(x, lowest)));
 }
 
 // The same for any x; as large as f32 allows above 88.3.

@@ -1,5 +1,7 @@
 """The C++ core as Python sees it; see cpp/bindings/module.cpp."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,6 +56,50 @@ class Machine:
     @property
     def weight_bytes(self) -> int: ...
 
+Logprobs = list[tuple[float, list[tuple[int, float]]]]
+
+class Sampler:
+    def __init__(
+        self,
+        vocabulary: int,
+        prompt: list[int],
+        *,
+        temperature: float,
+        top_k: int | None,
+        typical_p: float,
+        top_p: float,
+        min_p: float,
+        repetition_penalty: float,
+        presence_penalty: float,
+        frequency_penalty: float,
+        dry_multiplier: float,
+        dry_base: float,
+        dry_allowed_length: int,
+        dry_range: int | None,
+        dry_breakers: list[int],
+        logit_bias: list[tuple[int, float]],
+        min_tokens: int,
+        banned: list[int],
+        seed: int,
+        logprobs: int | None,
+    ) -> None: ...
+    def choose_one(
+        self, logits: NDArray[np.float32], mask: NDArray[np.uint32] | None = None
+    ) -> int: ...
+    def take_logprobs(self) -> Logprobs: ...
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def count(self) -> int: ...
+
+def choose(
+    samplers: Sequence[Sampler],
+    logits: NDArray[np.float32],
+    first_rows: NDArray[np.int32],
+    drafts: Sequence[Sequence[int]],
+    machine: Machine | None,
+) -> tuple[list[list[int]], list[str | None]]: ...
+def logprobs(rows: NDArray[np.float32], targets: NDArray[np.int32], top: int) -> Logprobs: ...
 def tiers() -> list[str]: ...
 def probe_read_bandwidth(threads: int, bytes: int, seconds: float) -> float: ...
 def probe_peak_f32(threads: int, seconds: float) -> float: ...

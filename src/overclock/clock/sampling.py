@@ -1,41 +1,71 @@
 """How the next token is chosen from its logits.
 
-The order of the rules is that of transformers: repetition penalty (Keskar et al. 2019), then
-temperature, top-k, top-p (Holtzman et al. 2020), min-p (Nguyen et al. 2024). A token that ties
-with the last one admitted is admitted too, so nothing depends on the order of a sort.
+The rules in their order; each sees what the ones before it left:
 
-Chance comes from a counter: the n-th token of a request uses the n-th number of its seed, whatever
-else the machine has done. The numbers are those of splitmix64 (Steele, Lea, Flood 2014).
+1. what must not come: the mask of a grammar, `logit_bias`, end tokens before `min_tokens`
+2. repetition penalty (Keskar et al. 2019, CTRL): logits of tokens that were there are divided by it
+   if positive, else multiplied
+3. presence and frequency penalty (OpenAI's API reference): subtracted from the logits of tokens of
+   the answer, once and for every time they came
+4. DRY, "don't repeat yourself" (p-e-w, text-generation-webui #5677): a token that would continue
+   a repetition of n tokens loses dry_multiplier · dry_base^(n − dry_allowed_length)
+5. temperature; 0 takes the likeliest token and ends here
+6. top-k (Fan et al. 2018), locally typical sampling (Meister et al. 2022), top-p (Holtzman et al.
+   2020), min-p (Nguyen et al. 2024)
+7. the draw
+
+A token that ties with the last one admitted is admitted too, so nothing depends on the order of a
+sort. Chance comes from a counter: the n-th token of a request uses the n-th number of its seed,
+whatever else the machine has done. The numbers are those of splitmix64 (Steele, Lea, Flood 2014).
+
+The work is done in cpp/core/sampler.cpp.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
-from overclock.errors import InputError, MachineError
+from overclock.errors import InputError
 
-_MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
-_BLOCK = 256
+if TYPE_CHECKING:
+    from overclock.machine.native import Sampler
+
+MOST_LOGPROBS = 20
+_SEEDS = 1 << 64
+_MOST = (1 << 31) - 1  # what the core counts up to; as a limit of tokens, more says no more
+
+Biases = Mapping[int, float] | Collection[tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
     """The rules by which tokens are chosen; None switches a rule off.
 
-    temperature: 0 takes the likeliest token always (and ignores every rule but the penalty)
+    temperature: 0 takes the likeliest token always (and ignores every rule after the penalties)
     top_k: choose among this many of the likeliest
     top_p: choose among the fewest likeliest tokens whose probabilities reach this sum
     min_p: choose among the tokens at least this many times as likely as the likeliest
+    typical_p: choose among the tokens whose information is nearest to the mean, the fewest whose
+        probabilities reach this sum
     repetition_penalty: above 1 makes tokens of the prompt and the answer less likely
+    presence_penalty: above 0 makes tokens of the answer less likely, −2 to 2
+    frequency_penalty: the same once for every time a token came, −2 to 2
+    dry_multiplier: above 0 makes tokens that continue a repetition less likely
+    dry_base: how much more for each token of the repetition beyond dry_allowed_length
+    dry_allowed_length: shorter repetitions may be continued
+    dry_range: look for repetitions in this many of the last tokens; None: in all
+    dry_breakers: ids of tokens that end a repetition
+    logit_bias: what is added to the logits of tokens, by their ids; kept as pairs
+    min_tokens: an answer does not end before it has so many tokens
     seed: the same seed gives the same tokens; None takes one by chance
+    logprobs: note the logprob of each token, and those of this many likeliest, at most 20; they are
+        the model's own, before any rule
 
     Raises InputError if a value is out of its range.
     """
@@ -44,20 +74,48 @@ class Sampling:
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    typical_p: float | None = None
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_range: int | None = None
+    dry_breakers: Collection[int] = ()
+    logit_bias: Biases = ()
+    min_tokens: int = 0
     seed: int | None = None
+    logprobs: int | None = None
 
     def __post_init__(self) -> None:
         _check_number("temperature", self.temperature, 0.0, math.inf, "0 or more")
         _check_whole("top_k", self.top_k, 1)
-        if self.top_p is not None:
-            _check_number("top_p", self.top_p, 0.0, 1.0, "above 0 and at most 1", above=True)
+        self._check_shares()
+        self._check_penalties()
+        object.__setattr__(self, "dry_breakers", _to_ids("dry_breakers", self.dry_breakers))
+        object.__setattr__(self, "logit_bias", _to_pairs("logit_bias", self.logit_bias))
+        _check_whole("min_tokens", self.min_tokens, 0, none=False)
+        _check_whole("seed", self.seed, 0)
+        _check_whole("logprobs", self.logprobs, 0, MOST_LOGPROBS)
+
+    def _check_shares(self) -> None:
+        for name, value in (("top_p", self.top_p), ("typical_p", self.typical_p)):
+            if value is not None:
+                _check_number(name, value, 0.0, 1.0, "above 0 and at most 1", above=True)
         if self.min_p is not None:
             _check_number("min_p", self.min_p, 0.0, 1.0, "from 0 to 1")
+
+    def _check_penalties(self) -> None:
         _check_number(
             "repetition_penalty", self.repetition_penalty, 0.0, math.inf, "above 0", above=True
         )
-        _check_whole("seed", self.seed, 0)
+        _check_number("presence_penalty", self.presence_penalty, -2.0, 2.0, "from -2 to 2")
+        _check_number("frequency_penalty", self.frequency_penalty, -2.0, 2.0, "from -2 to 2")
+        _check_number("dry_multiplier", self.dry_multiplier, 0.0, math.inf, "0 or more")
+        _check_number("dry_base", self.dry_base, 1.0, math.inf, "1 or more")
+        _check_whole("dry_allowed_length", self.dry_allowed_length, 1, none=False)
+        _check_whole("dry_range", self.dry_range, 1)
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -67,147 +125,117 @@ class SamplingOptions(TypedDict, total=False):
     top_k: int | None
     top_p: float | None
     min_p: float | None
+    typical_p: float | None
     repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    dry_multiplier: float
+    dry_base: float
+    dry_allowed_length: int
+    dry_range: int | None
+    dry_breakers: Collection[int]
+    logit_bias: Biases
+    min_tokens: int
     seed: int | None
+    logprobs: int | None
 
 
-class Sampler:
-    """Chooses the tokens of one request, one after the other."""
+def sampler(
+    sampling: Sampling, vocabulary: int, prompt: Sequence[int], banned: Collection[int] = ()
+) -> Sampler:
+    """What chooses the tokens of one request.
 
-    def __init__(self, sampling: Sampling, vocabulary: int, prompt: Iterable[int]) -> None:
-        """`prompt` is what a repetition penalty holds against a token from the start."""
-        self._rules = sampling
-        self._seed = int.from_bytes(os.urandom(8)) if sampling.seed is None else sampling.seed
-        self._count = 0
-        self._seen: NDArray[np.bool_] | None = None
-        if sampling.repetition_penalty != 1.0:
-            self._seen = np.zeros(vocabulary, np.bool_)
-            self._seen[list(prompt)] = True
+    vocabulary: how many logits a row has
+    prompt: what penalties hold against a token from the start
+    banned: the tokens that cannot come before `min_tokens`, which are those that end an answer
 
-    def choose(self, logits: NDArray[np.float32]) -> int:
-        """The next token for its logits ``f32[V]``, which stay as they are.
-
-        Raises MachineError if the likeliest logit is not a number.
-        """
-        if self._seen is not None:
-            logits = _penalize(logits, self._seen, self._rules.repetition_penalty)
-        token = _greedy(logits) if self._rules.temperature == 0.0 else self._draw(logits)
-        if self._seen is not None:
-            self._seen[token] = True
-        self._count += 1
-        return token
-
-    def _draw(self, logits: NDArray[np.float32]) -> int:
-        likeliest = _greedy(logits)
-        best = float(logits[likeliest])
-        if not math.isfinite(best):
-            return likeliest
-        tokens, scores = _candidates(logits, best, self._rules)
-        weights = np.exp(scores)
-        tokens, weights = _nucleus(tokens, weights, self._rules.top_p)
-        if self._rules.min_p:
-            keep = weights >= self._rules.min_p * weights.max()
-            tokens, weights = tokens[keep], weights[keep]
-        return int(tokens[_pick(weights, uniform(self._seed, self._count))])
-
-
-def uniform(seed: int, count: int) -> float:
-    """The `count`-th number of `seed`'s sequence, in [0, 1)."""
-    # The seed is mixed first, so that neighbouring seeds do not share their numbers.
-    return (_mix((_mix(seed & _MASK) + count * _GOLDEN) & _MASK) >> 11) * 2.0**-53
-
-
-def _mix(x: int) -> int:
-    x = (x + _GOLDEN) & _MASK
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
-    return x ^ (x >> 31)
-
-
-def _greedy(logits: NDArray[np.float32]) -> int:
-    token = int(logits.argmax())  # a NaN counts as the greatest, so it cannot hide
-    if logits[token] != logits[token]:
-        raise MachineError("the model's logits are not numbers; its weights may be damaged")
-    return token
-
-
-def _penalize(
-    logits: NDArray[np.float32], seen: NDArray[np.bool_], penalty: float
-) -> NDArray[np.float32]:
-    tokens = np.flatnonzero(seen)
-    scores = logits[tokens]
-    changed = logits.copy()
-    factor = np.float32(penalty)
-    changed[tokens] = np.where(scores > 0, scores / factor, scores * factor)
-    return changed
-
-
-def _candidates(
-    logits: NDArray[np.float32], best: float, rules: Sampling
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The tokens that top-k admits (or that min-p may), and (logit − best) / temperature."""
-    least = -math.inf
-    if rules.top_k is not None and rules.top_k < logits.size:
-        least = float(np.partition(logits, -rules.top_k)[-rules.top_k])
-    if rules.min_p:
-        # Only to have less to compute: a little below the bound, which is drawn in _draw. A
-        # nucleus counts all tokens, so with top-p the bound must wait.
-        bound = best + rules.temperature * math.log(rules.min_p) * 1.001 - 1e-3
-        least = max(least, bound) if rules.top_p is None else least
-    if least > -math.inf:
-        tokens = np.flatnonzero(logits >= least)
-        chosen = logits[tokens]
-    else:
-        tokens, chosen = np.arange(logits.size), logits
-    with np.errstate(over="ignore"):  # a tiny temperature makes all but the best impossible
-        return tokens, (chosen.astype(np.float64) - best) / rules.temperature
-
-
-def _nucleus(
-    tokens: NDArray[np.intp], weights: NDArray[np.float64], top_p: float | None
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The fewest likeliest tokens whose weights reach `top_p` of the sum, in order of the ids."""
-    if top_p is None or top_p == 1.0:
-        return tokens, weights
-    total = float(weights.sum())
-    # Tokens lighter than (1 − p) / n of the sum weigh less than 1 − p together: all of the
-    # nucleus is among the others, and only those need to be sorted. (0.999 is for rounding.)
-    heavy = weights[weights >= 0.999 * (1.0 - top_p) / weights.size * total]
-    heavy[::-1].sort()
-    last = int(np.searchsorted(np.cumsum(heavy), top_p * total))
-    keep = weights >= heavy[min(last, heavy.size - 1)]
-    return tokens[keep], weights[keep]
-
-
-def _pick(weights: NDArray[np.float64], number: float) -> int:
-    """The place where the running sum of `weights` passes `number` (0 to 1) of the whole.
-
-    Sums of blocks come first: a running sum over a whole vocabulary is slow.
+    Raises InputError if a bias is for a token that the vocabulary does not have.
     """
-    sums = np.cumsum(np.add.reduceat(weights, np.arange(0, weights.size, _BLOCK)))
-    goal = number * float(sums[-1])
-    block = min(int(np.searchsorted(sums, goal, "right")), sums.size - 1)
-    goal -= float(sums[block - 1]) if block else 0.0
-    inside = weights[block * _BLOCK : (block + 1) * _BLOCK]
-    place = int(np.searchsorted(np.cumsum(inside), goal, "right"))
-    if place == inside.size:  # by rounding: the last that is possible at all
-        place = int(np.flatnonzero(inside)[-1])
-    return block * _BLOCK + place
+    from overclock.machine.native import Sampler  # whoever only checks rules needs no core
+
+    biases = _to_pairs("logit_bias", sampling.logit_bias)
+    if biases and biases[-1][0] >= vocabulary:
+        raise InputError(
+            f"logit_bias has token {biases[-1][0]}; the vocabulary has ids 0 to {vocabulary - 1}"
+        )
+    seed = int.from_bytes(os.urandom(8)) if sampling.seed is None else int(sampling.seed)
+    return Sampler(
+        vocabulary,
+        list(prompt),
+        temperature=sampling.temperature,
+        top_k=_bounded(sampling.top_k),
+        typical_p=1.0 if sampling.typical_p is None else sampling.typical_p,
+        top_p=1.0 if sampling.top_p is None else sampling.top_p,
+        min_p=0.0 if sampling.min_p is None else sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        dry_multiplier=sampling.dry_multiplier,
+        dry_base=sampling.dry_base,
+        dry_allowed_length=min(sampling.dry_allowed_length, _MOST),
+        dry_range=_bounded(sampling.dry_range),
+        # A token that the vocabulary does not have never comes.
+        dry_breakers=[token for token in sampling.dry_breakers if token < vocabulary],
+        logit_bias=list(biases),
+        min_tokens=min(sampling.min_tokens, _MOST),
+        banned=list(banned),
+        seed=seed % _SEEDS,
+        logprobs=sampling.logprobs,
+    )
+
+
+def _bounded(value: int | None) -> int | None:
+    return None if value is None else min(value, _MOST)
+
+
+def _to_pairs(name: str, biases: object) -> tuple[tuple[int, float], ...]:
+    """The pairs of a mapping or a sequence, in order of their tokens."""
+    pairs = tuple(biases.items()) if isinstance(biases, Mapping) else biases
+    if not isinstance(pairs, (tuple, list)):
+        raise InputError(f"{name} is {biases!r}; it must map token ids to numbers")
+    found: dict[int, float] = {}
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise InputError(f"{name} has {pair!r}; it must map token ids to numbers")
+        _check_whole(f"a token of {name}", pair[0], 0, none=False)
+        _check_number(f"{name} of token {pair[0]}", pair[1], -math.inf, math.inf, "that is finite")
+        found[int(pair[0])] = float(pair[1])
+    return tuple(sorted(found.items()))
+
+
+def _to_ids(name: str, ids: object) -> tuple[int, ...]:
+    if isinstance(ids, (str, bytes, Mapping)) or not isinstance(ids, Collection):
+        raise InputError(f"{name} is {ids!r}; it must be token ids")
+    for token in ids:
+        _check_whole(f"a token of {name}", token, 0, none=False)
+    return tuple(sorted({int(token) for token in ids}))
 
 
 def _check_number(
     name: str, value: object, low: float, high: float, range: str, *, above: bool = False
 ) -> None:
     if isinstance(value, (int, float, np.floating)) and not isinstance(value, bool):
-        number = float(value)
+        number = _to_float(value)
         if math.isfinite(number) and low <= number <= high and not (above and number == low):
             return
     raise InputError(f"{name} is {value!r}; it must be a number {range}")
 
 
-def _check_whole(name: str, value: object, low: int) -> None:
-    if value is None:
+def _to_float(value: int | float | np.floating) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond 10^308
+        return math.inf
+
+
+def _check_whole(
+    name: str, value: object, low: int, high: int | None = None, *, none: bool = True
+) -> None:
+    if value is None and none:
         return
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= low:
-        return
-    raise InputError(f"{name} is {value!r}; it must be a whole number of {low} or more")
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        number = int(value)
+        if number >= low and (high is None or number <= high):
+            return
+    wanted = f"of {low} or more" if high is None else f"from {low} to {high}"
+    raise InputError(f"{name} is {value!r}; it must be a whole number {wanted}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,70 @@ probe_peak_int8 = _native.probe_peak_int8
 probe_read_bandwidth = _native.probe_read_bandwidth
 probe_timer = _native.probe_timer
 tiers = _native.tiers
+
+
+class Sampler(_native.Sampler):
+    """Chooses the tokens of one request; `clock.sampling.sampler` makes it from its rules.
+
+    A sampler belongs to one thread at a time.
+    """
+
+    def choose_one(
+        self, logits: NDArray[np.float32], mask: NDArray[np.uint32] | None = None
+    ) -> int:
+        """The next token for its logits ``f32[V]``, which may be changed.
+
+        mask: ``u32[(V + 31) // 32]``, bit t % 32 of word t // 32 set if token t is allowed
+
+        Raises MachineError, and has then chosen nothing, if the logits are not finite numbers,
+        allow no token, or have another shape.
+        """
+        try:
+            return super().choose_one(logits, mask)
+        except (TypeError, ValueError) as error:
+            raise MachineError(f"no token can be chosen: {error}") from error
+
+    # take_logprobs() has for each token chosen since its last call the logprob of the model, before
+    # any rule, and the likeliest tokens with theirs. count is the number of tokens chosen.
+
+
+def choose(
+    samplers: Sequence[Sampler],
+    logits: NDArray[np.float32],
+    first_rows: NDArray[np.int32],
+    drafts: Sequence[Sequence[int]],
+    machine: NativeMachine | None = None,
+) -> tuple[list[list[int]], list[str | None]]:
+    """The next tokens of many requests.
+
+    logits: ``f32[L, V]``, may be changed; first_rows: ``i32[n]``, where each sampler begins; it
+    goes on with the next row as long as it chooses what its draft has there, so the tokens are
+    those it would choose one by one. The machine's threads share the work, if one is given.
+
+    Returns the tokens of each sampler, and why it has no further one if its logits are not finite
+    numbers or allow no token. Raises MachineError if two samplers have the same row, or arrays or
+    vocabularies do not fit; nothing has been chosen then.
+    """
+    core = None if machine is None else machine._core
+    try:
+        return _native.choose(samplers, logits, first_rows, drafts, core)
+    except (TypeError, ValueError) as error:
+        raise MachineError(f"no tokens can be chosen: {error}") from error
+
+
+def logprobs(
+    rows: NDArray[np.float32], targets: NDArray[np.int32], top: int = 0
+) -> list[tuple[float, list[tuple[int, float]]]]:
+    """The logprob of each row's target, and the `top` likeliest tokens with theirs, best first.
+
+    rows: ``f32[n, V]``; targets: ``i32[n]``
+
+    Raises MachineError if logits are not finite numbers, or a target is not a token.
+    """
+    try:
+        return _native.logprobs(rows, targets, top)
+    except (TypeError, ValueError) as error:
+        raise MachineError(f"logprobs cannot be computed: {error}") from error
 
 
 class NativeMachine:
