@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from overclock import Encoder, encoder
+from overclock.clock.settings import ClockSettings
 from overclock.errors import InputError
 from tests.checkpoints import FIXTURES
 
@@ -81,7 +82,8 @@ def test_order_and_company_change_nothing(name: str) -> None:
 def test_many_texts_go_in_several_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     with opened("bert-mean") as model:
         whole = model.embed(TEXTS * 3)
-        monkeypatch.setattr(encoder, "TICK_TOKENS", 10)
+    monkeypatch.setattr(encoder, "SETTINGS", ClockSettings(tick_tokens=10, streams=1))
+    with opened("bert-mean") as model:
         assert np.allclose(model.embed(TEXTS * 3), whole, atol=1e-5)
         assert len(model.hidden_states(TEXTS * 3)) == 12
 

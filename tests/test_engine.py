@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from overclock import LLM, Completion, OverclockError
-from overclock.clock import sequence
+from overclock.clock.settings import ClockSettings
 from overclock.errors import InputError
 from overclock.prompts import Prompt
 from tests.checkpoints import FIXTURES
@@ -54,11 +55,14 @@ def test_greedy_tokens_follow_the_logits(llm: LLM) -> None:
     assert completion.usage.completion_tokens == 12
 
 
-def test_prompts_in_pieces_give_the_same(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_in_pieces_give_the_same(llm: LLM) -> None:
     ids = llm.encode("The quick brown fox jumps over the lazy dog")
     whole = llm.generate(ids, 8).token_ids
-    monkeypatch.setattr(sequence, "TICK_TOKENS", 5)
-    assert llm.generate(ids, 8).token_ids == whole
+    settings = ClockSettings(tick_tokens=5)
+    with LLM(
+        FIXTURES / "llama", exact=True, kv="f32", machine="reference", settings=settings
+    ) as other:
+        assert other.generate(ids, 8).token_ids == whole
 
 
 @given(cut=st.integers(0, 30), seed=st.integers(0, 5))
@@ -66,10 +70,10 @@ def test_prompts_in_pieces_give_the_same(llm: LLM, monkeypatch: pytest.MonkeyPat
 def test_a_reused_prefix_changes_nothing_but_the_work(llm: LLM, cut: int, seed: int) -> None:
     first = llm.encode("The quick brown fox jumps over the lazy dog")
     second = [*first[:cut], 7, 8, 9]
-    fresh = llm.generate(second, 6, temperature=1.0, seed=seed)
+    fresh = llm.generate(second, 6, temperature=1.0, seed=seed, reuse_prefix=False)
     assert fresh.usage.cached_tokens == 0
     llm.generate(first, 3)
-    again = llm.generate(second, 6, temperature=1.0, seed=seed, reuse_prefix=True)
+    again = llm.generate(second, 6, temperature=1.0, seed=seed)
     assert again.token_ids == fresh.token_ids
     assert again.usage.cached_tokens >= min(cut, len(first))
 
@@ -77,7 +81,7 @@ def test_a_reused_prefix_changes_nothing_but_the_work(llm: LLM, cut: int, seed: 
 def test_the_same_prompt_twice_runs_its_last_token_only(llm: LLM) -> None:
     ids = llm.encode(PROMPT)
     once = llm.generate(ids, 4)
-    twice = llm.generate(ids, 4, reuse_prefix=True)
+    twice = llm.generate(ids, 4)
     assert twice.token_ids == once.token_ids
     assert twice.usage.cached_tokens == len(ids) - 1
 
@@ -164,7 +168,9 @@ def test_arrays_are_token_ids(llm: LLM) -> None:
 def test_timing_is_told(llm: LLM) -> None:
     timing = llm.generate(PROMPT, 5, ignore_eos=True).timing
     assert timing.load_s == llm.load_s > 0
+    assert timing.first_token_s is not None
     assert timing.first_token_s > 0
+    assert timing.prompt_tokens_per_s is not None
     assert timing.prompt_tokens_per_s > 0
     assert timing.generation_tokens_per_s is not None
     assert llm.generate(PROMPT, 1).timing.generation_tokens_per_s is None
@@ -225,6 +231,16 @@ def test_impossible_prompts_are_refused_with_a_sentence(llm: LLM, prompt: Any, w
         {"seed": "x"},
         {"stop": ""},
         {"stop": [3]},
+        {"stop": ["x"] * 1000},
+        {"stop_token_ids": [288]},
+        {"logit_bias": {288: 1.0}},
+        {"priority": 0.5},
+        {"deadline_s": math.nan},
+        {"deadline_s": -1},
+        {"salt": 3},
+        {"adapter": "none"},
+        {"speculation": "magic"},
+        {"prompt_logprobs": 99},
     ],
 )
 def test_impossible_values_are_refused_before_anything_runs(
@@ -249,6 +265,7 @@ def test_unknown_options_raise(llm: LLM) -> None:
         {"kv": "f8"},
         {"context": 0},
         {"context": 129},
+        {"kv_memory": 10},
         {"machine": "abacus"},
     ],
 )
@@ -287,13 +304,102 @@ def test_two_models_in_one_process(llm: LLM) -> None:
         assert other.generate(PROMPT, 6).token_ids == theirs
 
 
-def test_a_stream_that_is_left_frees_the_model(llm: LLM) -> None:
+def test_a_stream_that_is_left_gives_its_pages_back(llm: LLM) -> None:
     stream = llm.generate(PROMPT, 50, ignore_eos=True, stream=True)
     next(stream)
-    with pytest.raises(InputError, match="in the middle of a stream"):
-        llm.generate(PROMPT)
+    assert llm.generate([3, 4, 5], 3, ignore_eos=True).token_ids  # it is in nobody's way
     stream.close()
     assert llm.generate(PROMPT, 2).token_ids
+    assert llm.clock.pages.available == llm.clock.pages.count
+
+
+def test_choices_run_their_prompt_once(llm: LLM) -> None:
+    ids = llm.encode("The quick brown fox jumps over the lazy dog")
+    ids = ids[1:] + ids[:1]  # not in the pages yet
+    wanted = [
+        llm.generate(ids, 6, temperature=1.0, seed=seed, reuse_prefix=False, salt=str(seed))
+        for seed in (7, 8, 9)
+    ]
+    found = llm.choices(ids, 3, 6, temperature=1.0, seed=7)
+    assert [each.token_ids for each in found] == [each.token_ids for each in wanted]
+    assert sum(each.usage.cached_tokens == len(ids) - 1 for each in found) >= 2
+
+
+def test_salts_share_nothing(llm: LLM) -> None:
+    ids = [9, *llm.encode("The quick brown fox jumps over the lazy dog")]
+    one = llm.generate(ids, 3, salt="one")
+    two = llm.generate(ids, 3, salt="two")
+    again = llm.generate(ids, 3, salt="one")
+    assert (one.usage.cached_tokens, two.usage.cached_tokens) == (0, 0)
+    assert again.usage.cached_tokens == len(ids) - 1
+    assert one.token_ids == two.token_ids == again.token_ids
+
+
+def test_logprobs_are_those_of_the_logits(llm: LLM) -> None:
+    found = llm.generate([1, 5, 9], 6, ignore_eos=True, logprobs=3, prompt_logprobs=2)
+    ids = [1, 5, 9, *found.token_ids]
+    logits = np.concatenate(list(llm.score(ids))).astype(np.float64)
+    logprobs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    assert found.logprobs is not None
+    assert found.prompt_logprobs is not None
+    for row, each in enumerate([*found.prompt_logprobs, *found.logprobs]):
+        assert each.token == ids[row + 1]
+        assert each.logprob == pytest.approx(logprobs[row, each.token], abs=1e-4)
+        assert each.top[0][0] == logprobs[row].argmax()
+    assert [len(each.top) for each in found.logprobs] == [3] * 6
+    assert [len(each.top) for each in found.prompt_logprobs] == [2] * 2
+
+
+def test_a_hook_changes_the_logits(llm: LLM) -> None:
+    seen: list[list[int]] = []
+
+    def only_seven(tokens: Sequence[int], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        seen.append(list(tokens))
+        logits[:] = -np.inf
+        logits[7] = 0
+        return logits
+
+    found = llm.generate([1, 2], 3, ignore_eos=True, logits_processor=only_seven)
+    assert found.token_ids == [7, 7, 7]
+    assert seen == [[1, 2], [1, 2, 7], [1, 2, 7, 7]]
+
+
+def test_a_hook_that_fails_ends_its_own_request(llm: LLM) -> None:
+    def broken(tokens: Sequence[int], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise ZeroDivisionError("mine")
+
+    other = llm.submit(PROMPT, 5)
+    with pytest.raises(InputError, match="ZeroDivisionError: mine"):
+        llm.generate([1, 2], 3, logits_processor=broken)
+    assert other.result().finish_reason in ("length", "stop")
+
+
+def test_a_prefix_goes_to_disk_and_back(llm: LLM, tmp_path: Path) -> None:
+    ids = llm.encode("The quick brown fox jumps over the lazy dog again and again and again")
+    wanted = llm.generate([*ids, 4], 5).token_ids
+    file = tmp_path / "prefix.safetensors"
+    assert llm.save_prefix(ids, file) == len(ids)
+    machine: Any = "reference" if "Reference" in type(llm.machine).__name__ else "native"
+    with LLM(FIXTURES / "llama", exact=True, kv="f32", machine=machine) as fresh:
+        assert fresh.load_prefix(file) == len(ids)
+        found = fresh.generate([*ids, 4], 5)
+        assert found.usage.cached_tokens == len(ids)
+        assert found.token_ids == wanted
+        fresh.clock.check_integrity()
+    with LLM(FIXTURES / "llama", exact=True, kv="f16", machine=machine) as other:
+        with pytest.raises(InputError, match="another model, mode or KV format"):
+            other.load_prefix(file)
+        with pytest.raises(InputError, match="no file"):
+            other.load_prefix(tmp_path / "none")
+        file.write_bytes(file.read_bytes()[:-5])
+        with pytest.raises(OverclockError, match="prefix"):
+            other.load_prefix(file)
+
+
+@pytest.mark.parametrize(("deadline", "reason"), [(0.0, "deadline"), (1e6, "length")])
+def test_deadlines(llm: LLM, deadline: float, reason: str) -> None:
+    found = llm.generate(PROMPT, 5, ignore_eos=True, deadline_s=deadline)
+    assert found.finish_reason == reason
 
 
 def test_threads_take_turns(llm: LLM) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from overclock import LLM
-from overclock.clock import sequence
+from overclock import LLM, engine
 from overclock.errors import InputError
 from overclock.evaluate import perplexity
 from tests.checkpoints import FIXTURES
@@ -59,16 +58,15 @@ def test_blocks_of_logits_change_nothing(
     llm: LLM, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = perplexity(llm, TEXT, window=50)
-    monkeypatch.setattr(llm._sequence, "_rows", rows)
+    monkeypatch.setattr(engine, "SCORE_BYTES", rows * 4 * llm.model.config.vocabulary)
     blocks = perplexity(llm, TEXT, window=50)
     assert blocks.perplexity == pytest.approx(whole.perplexity, rel=1e-5)
     assert blocks.tokens == whole.tokens
 
 
-def test_a_block_of_logits_is_bounded() -> None:
-    whole = sequence.LOGITS_BYTES // (4 * 256_000)
-    assert sequence.TokenSequence(None, 1, 256_000)._rows == whole < 512  # type: ignore[arg-type]
-    assert sequence.TokenSequence(None, 1, 100)._rows == 512  # type: ignore[arg-type]
+def test_a_block_of_logits_is_bounded(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "SCORE_BYTES", 7 * 4 * llm.model.config.vocabulary)
+    assert [len(block) for block in llm.score(range(3, 20))] == [7, 7, 3]
 
 
 def test_words_for_special_tokens_are_plain_text(llm: LLM) -> None:

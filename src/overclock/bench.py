@@ -92,7 +92,9 @@ def _prompt(llm: LLM, size: int, repetitions: int) -> Result:
     ids = _ids(llm, size)
 
     def speed() -> float:
-        return llm.generate(ids, 1).timing.prompt_tokens_per_s
+        timing = llm.generate(ids, 1, reuse_prefix=False).timing
+        assert timing.prompt_tokens_per_s is not None
+        return timing.prompt_tokens_per_s
 
     operations = total(llm.program, Load.prompt(size), output="logits").operations / size
     work = Work(operations, "f32_gflops" if llm.program.exact else "int8_gops")
@@ -103,7 +105,7 @@ def _generation(llm: LLM, context: int, kv: KvFormat, repetitions: int) -> Resul
     ids = _ids(llm, context)
 
     def speed() -> float:
-        completion = llm.generate(ids, GENERATED, ignore_eos=True, reuse_prefix=True)
+        completion = llm.generate(ids, GENERATED, ignore_eos=True, speculation="off")
         assert completion.timing.generation_tokens_per_s is not None
         return completion.timing.generation_tokens_per_s
 

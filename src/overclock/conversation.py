@@ -6,8 +6,9 @@ from collections.abc import Generator
 from typing import Unpack
 
 from overclock import prompts
+from overclock.asking import DEFAULT_MAX_TOKENS, Options
 from overclock.clock.completion import Completion, Piece
-from overclock.engine import DEFAULT_MAX_TOKENS, LLM, Options
+from overclock.engine import LLM
 from overclock.errors import InputError
 
 
@@ -49,7 +50,6 @@ class Conversation:
         self._turns.append({"role": "user", "content": text})
         try:
             self._make_room(max_tokens)
-            options["reuse_prefix"] = True
             pieces = self._llm.generate(self._ids(), max_tokens, stream=True, **options)
         except BaseException:
             self._turns, self.dropped = before, dropped

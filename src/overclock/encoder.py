@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from time import perf_counter
 from typing import Literal
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
 
+from overclock.clock.clock import Clock
+from overclock.clock.request import Encode
+from overclock.clock.settings import ClockSettings
 from overclock.closing import Closing
+from overclock.driver import Driver
 from overclock.errors import InputError
 from overclock.machine import choose
 from overclock.machine.choose import MachineName
-from overclock.machine.machine import Batch, Machine
 from overclock.model.formats import Format
 from overclock.model.load import load
 from overclock.model.model import Model
 from overclock.model.source import Progress
 from overclock.program.compiler import compile
 from overclock.program.program import Program
+from overclock.reply import encoded
 
-TICK_TOKENS = 1024
-"""Most tokens that one run takes, unless a single text has more: enough to read the weights for
-nothing, few enough that activations stay in the caches."""
+SETTINGS = ClockSettings(tick_tokens=1024, streams=1, queue=1 << 20)
+"""So many tokens in a tick, unless a single text has more: enough to read the weights for nothing,
+few enough that activations stay in the caches."""
 
 LOGITS_BYTES = 64 << 20
 """Most memory for the word predictions of one run."""
@@ -105,10 +109,12 @@ class Encoder(Closing):
         self.program: Program = compile(
             self.model, exact=exact, weight_format=Format.I8 if weights else None
         )
-        self._machine: Machine | None = choose.make(machine, threads)
-        self._machine.load(self.program, self.model.weights, pages=0)
-        self._lock = Lock()
+        unit = choose.make(machine, threads)
+        unit.load(self.program, self.model.weights, pages=0)
         self.load_s = perf_counter() - started
+        self.clock = Clock(unit, self.program, 0, settings=SETTINGS, load_s=self.load_s)
+        self._driver = Driver(self.clock)
+        self._stop = finalize(self, self._driver.stop)
 
     @property
     def width(self) -> int:
@@ -121,15 +127,11 @@ class Encoder(Closing):
         Pooled and scaled as the model says (the mean of the tokens if it says nothing); a text
         longer than the model's limit is cut. Raises InputError if there are no texts.
         """
-        blocks = [self._run(group, "embedding") for group in _groups(self.encode(texts))]
-        return np.concatenate(blocks)
+        return np.concatenate(self._run(self.encode(texts), "embedding"))
 
     def hidden_states(self, texts: str | Sequence[str]) -> list[NDArray[np.float32]]:
         """The last layer's vectors of each text's tokens, a list of ``f32[t, D]``."""
-        states: list[NDArray[np.float32]] = []
-        for group in _groups(self.encode(texts)):
-            states += _split(self._run(group, "hidden"), group)
-        return states
+        return self._run(self.encode(texts), "hidden")
 
     def classify(self, texts: str | Sequence[str]) -> Classified:
         """What the checkpoint's head says of each text, in order.
@@ -152,8 +154,7 @@ class Encoder(Closing):
         """`classify` of a checkpoint with a sequence head; InputError if it has another one."""
         self._need_head("sequence")
         labels = self.model.config.labels
-        groups = _groups(self.encode(texts))
-        scores = _softmax(np.concatenate([self._run(group, "scores") for group in groups]))
+        scores = _softmax(np.concatenate(self._run(self.encode(texts), "scores")))
         return [
             Classification(labels[row.argmax()], dict(zip(labels, row.tolist(), strict=True)))
             for row in scores
@@ -162,11 +163,8 @@ class Encoder(Closing):
     def label_tokens(self, texts: str | Sequence[str]) -> list[list[TokenLabel]]:
         """`classify` of a checkpoint with a token head; InputError if it has another one."""
         self._need_head("token")
-        results: list[list[TokenLabel]] = []
-        for group in _groups(self.encode(texts)):
-            scores = _split(self._run(group, "scores"), group)
-            results += map(self._token_labels, group, map(_softmax, scores))
-        return results
+        ids = self.encode(texts)
+        return list(map(self._token_labels, ids, map(_softmax, self._run(ids, "scores"))))
 
     def fill_masks(self, texts: str | Sequence[str]) -> list[list[MaskPrediction]]:
         """`classify` of a checkpoint with a masked-LM head; InputError if it has another one."""
@@ -195,7 +193,7 @@ class Encoder(Closing):
 
     def close(self) -> None:
         """Give the memory back; the encoder cannot be used any more."""
-        self._machine = None
+        self._driver.close()
 
     def _need_head(self, head: str) -> None:
         if self.model.config.head != head:
@@ -222,7 +220,8 @@ class Encoder(Closing):
     def _mask_scores(self, tokens: list[int], places: list[int]) -> Iterator[NDArray[np.float32]]:
         most = max(1, LOGITS_BYTES // (4 * self.model.config.vocabulary))
         for start in range(0, len(places), most):
-            yield from self._run([tokens], "scores", places[start : start + most])
+            [rows] = self._run([tokens], "scores", places[start : start + most])
+            yield from rows
 
     def _predict(self, place: int, logits: NDArray[np.float32]) -> MaskPrediction:
         scores = _softmax(logits)
@@ -231,40 +230,11 @@ class Encoder(Closing):
         return MaskPrediction(place, words, scores[best].tolist())
 
     def _run(
-        self, group: list[list[int]], output: str, rows: Sequence[int] = ()
-    ) -> NDArray[np.float32]:
-        """One run over the texts of `group`; a fresh array."""
-        if self._machine is None:
-            raise InputError("this Encoder is closed; open it again")
-        lengths = [len(tokens) for tokens in group]
-        batch = Batch(
-            token_ids=np.concatenate([np.array(tokens, np.int32) for tokens in group]),
-            starts=np.cumsum([0, *lengths], dtype=np.int32),
-            contexts=np.zeros(len(group), np.int32),
-            pages=np.zeros((len(group), 0), np.int32),
-            output_rows=np.array(rows, np.int32),
-            output=output,
-        )
-        with self._lock:
-            return self._machine.run(batch).copy()
-
-
-def _groups(ids: list[list[int]]) -> Iterator[list[list[int]]]:
-    """Neighbouring texts in groups of at most TICK_TOKENS tokens."""
-    group: list[list[int]] = []
-    count = 0
-    for tokens in ids:
-        if group and count + len(tokens) > TICK_TOKENS:
-            yield group
-            group, count = [], 0
-        group.append(tokens)
-        count += len(tokens)
-    yield group
-
-
-def _split(rows: NDArray[np.float32], group: list[list[int]]) -> list[NDArray[np.float32]]:
-    """The rows of each text."""
-    return np.split(rows, np.cumsum([len(tokens) for tokens in group])[:-1])
+        self, ids: list[list[int]], output: str, rows: Sequence[int] = ()
+    ) -> list[NDArray[np.float32]]:
+        """The output's rows of each text, in order; texts of any callers run together."""
+        requests = [Encode(token_ids=tokens, output=output, rows=tuple(rows)) for tokens in ids]
+        return encoded(self._driver, requests)
 
 
 def _cut(ids: list[int], limit: int) -> list[int]:

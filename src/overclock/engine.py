@@ -2,48 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from threading import Lock, get_ident
-from time import perf_counter
-from typing import Literal, Unpack, overload
+from time import perf_counter, sleep
+from typing import Literal, TypedDict, Unpack, overload
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
 
-from overclock import prompts
+from overclock import kv_file, prompts
+from overclock.asking import DEFAULT_MAX_TOKENS, Asking, Options
+from overclock.clock.clock import Clock
 from overclock.clock.completion import Completion, Piece
-from overclock.clock.generation import Generation, Request
-from overclock.clock.sampling import Sampling, SamplingOptions
-from overclock.clock.sequence import TokenSequence
-from overclock.clock.stops import check_stops
+from overclock.clock.request import Generate, Score
+from overclock.clock.settings import ClockSettings
 from overclock.closing import Closing
-from overclock.errors import InputError
+from overclock.driver import Driver
+from overclock.errors import InputError, OverloadError
+from overclock.kv_plan import plan_kv
 from overclock.machine import choose
 from overclock.machine.choose import MachineName
 from overclock.model.load import load
 from overclock.model.model import Model
 from overclock.model.source import Progress
 from overclock.program.compiler import compile
-from overclock.program.program import PAGE_TOKENS, KvFormat, Program
+from overclock.program.program import KvFormat, Program
+from overclock.reply import Reply, encoded
 
 DEFAULT_CONTEXT = 8192
-"""Tokens to make room for, if the model allows as many; the memory is taken as it is used."""
+"""Most tokens of a request unless more is asked for, if the model allows as many."""
 
-DEFAULT_MAX_TOKENS = 256
+PREFIX_TRIES = 3
+"""Times that a prefix is run until its pages are there to be read: others may need their room."""
+
+SCORE_BYTES = 64 << 20
+"""Most memory of a block of logits that `score` gives."""
 
 
-class Options(SamplingOptions, total=False):
-    """What `LLM.generate` takes beside the prompt; the meaning stands there."""
+class LLMOptions(TypedDict, total=False):
+    """What `LLM` takes beside the model; the meaning stands there."""
 
-    stop: str | Sequence[str] | None
-    ignore_eos: bool
-    reuse_prefix: bool
+    threads: int | None
+    exact: bool
+    kv: KvFormat
+    context: int | None
+    kv_memory: int | None
+    settings: ClockSettings | None
+    draft: str | Path | Model | None
+    machine: MachineName
+    progress: Progress | None
 
 
 class LLM(Closing):
-    """A language model on a machine. It answers one request at a time; threads take turns.
+    """A language model on a machine. Requests from any number of threads run together.
 
     ::
 
@@ -59,6 +71,9 @@ class LLM(Closing):
         kv: KvFormat = "f16",
         *,
         context: int | None = None,
+        kv_memory: int | None = None,
+        settings: ClockSettings | None = None,
+        draft: str | Path | Model | None = None,
         machine: MachineName = "native",
         progress: Progress | None = None,
     ) -> None:
@@ -68,6 +83,10 @@ class LLM(Closing):
         exact: activations stay in f32; slower, and what correctness is judged by
         kv: format of the KV cache
         context: most tokens of a prompt with its answer; None for the model's own, at most 8,192
+        kv_memory: bytes for the KV pages of all requests; None for a quarter of what is free.
+            `LLM.kv` tells what was chosen
+        settings: how many requests run at once, and how they share the machine
+        draft: a small model of the same vocabulary whose guesses speed the large one up
         progress: is told how a fetch goes, if the model is not on this computer yet
 
         Raises SourceError or ModelError if the model cannot be had or used, InputError if it is no
@@ -81,16 +100,31 @@ class LLM(Closing):
             raise InputError(f"{self.model.name} is an encoder; open it with Encoder (embed)")
         self.model.text.get()
         self.context = _checked_context(context, self.model)
+        self.settings = settings or ClockSettings()
         self.program: Program = compile(self.model, exact=exact)
-        unit = choose.make(machine, threads, kv)
-        pages = -(-self.context // PAGE_TOKENS)
-        unit.load(self.program, self.model.weights, pages=pages)
-        self._sequence: TokenSequence | None = TokenSequence(
-            unit, pages, self.model.config.vocabulary
-        )
-        self._lock = Lock()
-        self._owner: int | None = None
+        self._kv_format: KvFormat = kv
+        self.machine = choose.make(machine, threads, kv)
+        self.kv = plan_kv(self.program, kv, self.context, self.settings.streams, kv_memory)
+        self.machine.load(self.program, self.model.weights, pages=self.kv.pages)
+        guesser = None
+        if draft is not None:
+            guesser = choose.make(machine, threads, kv)
+            small = draft if isinstance(draft, Model) else load(draft, progress=progress)
+            program = draft_program(small, self.model, self.context, exact)
+            guesser.load(program, small.weights, pages=self.kv.pages)
         self.load_s = perf_counter() - started
+        self.clock = Clock(
+            self.machine,
+            self.program,
+            self.kv.pages,
+            context=self.context,
+            settings=self.settings,
+            load_s=self.load_s,
+            draft=guesser,
+        )
+        self.asking = Asking(self.model, self.context, {})
+        self.driver = Driver(self.clock)
+        self._stop = finalize(self, self.driver.stop)
 
     @overload
     def generate(
@@ -125,138 +159,164 @@ class LLM(Closing):
         prompt: prompts.Prompt | prompts.Batch,
         max_tokens: int = DEFAULT_MAX_TOKENS,
         *,
-        temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float = 1.0,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        ignore_eos: bool = False,
         stream: bool = False,
-        reuse_prefix: bool = False,
+        **options: Unpack[Options],
     ) -> Completion | list[Completion] | Generator[Piece]:
-        """Continue `prompt`: text, token ids, messages, or a list of these.
+        """Continue `prompt`: text, token ids, messages, or a list of these, which run together.
 
         max_tokens: most tokens of the answer; fewer if the context has no room for them
-        temperature … seed: see `overclock.clock.sampling.Sampling`; the default is greedy
-        stop: strings that end the answer and are not part of it
-        ignore_eos: go on when the model ends its answer
         stream: return pieces as they come; the last one carries the Completion
-        reuse_prefix: do not run again what the last request left in the KV pages of this prompt
+        options: how tokens are chosen (`overclock.clock.sampling.Sampling`; the default is greedy)
+            and the rest (`overclock.asking.Own`)
 
         Returns a Completion, a list of them for a list, or an iterator of pieces. Raises InputError
         for a value or prompt that is not possible, before anything is run.
         """
-        sampling = Sampling(
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-        )
-        stops = check_stops(stop)
-        ends: frozenset[int] = frozenset() if ignore_eos else self.model.tokenizer.eos_ids
-        many = prompts.is_batch(prompt)
-        if many and stream:
-            raise InputError("only one prompt can be streamed; give the prompts one by one")
-        requests = [
-            self._request(each, max_tokens, sampling, stops, ends, reuse_prefix)
-            for each in (prompt if many else [prompt])
-        ]
+        if not prompts.is_batch(prompt):
+            if stream:
+                return _pieces(self._alone(prompt, max_tokens, stream, options))
+            return self._alone(prompt, max_tokens, stream, options).result()
         if stream:
-            return self._pieces(requests[0])
-        completions = [self._complete(request) for request in requests]
-        return completions if many else completions[0]
+            raise InputError("only one prompt can be streamed; give the prompts one by one")
+        return self._all([self.asking.request(each, max_tokens, **options) for each in prompt])
+
+    def choices(
+        self,
+        prompt: prompts.Prompt,
+        count: int,
+        max_tokens: int = DEFAULT_MAX_TOKENS,
+        **options: Unpack[Options],
+    ) -> list[Completion]:
+        """`count` answers to one prompt, which is run once; each next one has the next seed."""
+        return self._all(self.asking.choices(prompt, count, max_tokens, **options))
+
+    def submit(
+        self,
+        prompt: prompts.Prompt,
+        max_tokens: int = DEFAULT_MAX_TOKENS,
+        *,
+        stream: bool = True,
+        **options: Unpack[Options],
+    ) -> Reply:
+        """Hand a request in and go on; `generate` says what it takes.
+
+        stream: whether the reply gives pieces as they come, or only the whole
+
+        Raises InputError as `generate` does, and OverloadError if too many requests wait.
+        """
+        request = self.asking.request(prompt, max_tokens, stream=stream, **options)
+        return Reply(self.driver, request, self)
 
     def score(self, token_ids: prompts.Ids) -> Iterator[NDArray[np.float32]]:
         """What the model expects after every token: logits in blocks ``f32[n, V]``, in order.
 
-        A block is valid until the next is asked for; a block takes at most 64 MiB. Raises
-        InputError for ids out of range or more than the context holds.
+        A block takes at most 64 MiB. Raises InputError for ids out of range or more than the
+        context holds.
         """
-        ids = prompts.to_ids(self.model, np.asarray(token_ids))
-        self._check_length(ids)
-        return self._scores(ids)
+        ids = self.asking.ids(np.asarray(token_ids))
+        rows = max(1, SCORE_BYTES // (4 * self.model.config.vocabulary))
+        return self._scores(ids, min(rows, self.settings.tick_tokens))
+
+    def save_prefix(self, prompt: prompts.Prompt, path: str | Path) -> int:
+        """Run `prompt` and write its KV pages to a file, for `load_prefix`; how many tokens it has.
+
+        A system prompt that is prepared so starts at once. Raises InputError if the prompt is not
+        possible, the file cannot be written, or prefixes are not shared.
+        """
+        ids = self.asking.ids(prompt)
+        for _ in range(PREFIX_TRIES):
+            Reply(self.driver, Generate(token_ids=ids, max_tokens=1), self, alone=True).result()
+            with self.driver.between_ticks():
+                pages = self.clock.read_prefix(ids)
+            if pages is not None:
+                kv_file.save(Path(path), kv_file.Prefix(ids, pages), self._fingerprint())
+                return len(ids)
+        raise InputError(
+            "the prompt's KV pages did not stay: the settings share no prefixes, or kv_memory is "
+            "too small for what else runs"
+        )
+
+    def load_prefix(self, path: str | Path) -> int:
+        """Take the KV pages of a prefix from a file; how many tokens it has.
+
+        Requests that begin with it do not run it. It stays as long as other pages that nobody
+        uses. Raises InputError if the file is not there, fits another model, mode or KV format, or
+        finds no room; ModelError if it is damaged.
+        """
+        prefix = kv_file.load(
+            Path(path), self._fingerprint(), self.program.vocabulary, self.machine.page_bytes
+        )
+        with self.driver.between_ticks():
+            if not self.clock.write_prefix(prefix.tokens, prefix.pages):
+                raise InputError(f"there is no room for the {len(prefix.tokens)} tokens of {path}")
+        return len(prefix.tokens)
 
     def encode(self, prompt: prompts.Prompt) -> list[int]:
         """The tokens of a prompt, as `generate` takes them. Raises InputError if there are none."""
         return prompts.to_ids(self.model, prompt)
 
     def close(self) -> None:
-        """Give the memory back; the LLM cannot be used any more. A stream may still end."""
-        self._sequence = None
+        """Take no more requests. Those on their way may still end; then the memory comes back."""
+        self.driver.close()
 
-    def _request(
-        self,
-        prompt: object,
-        max_tokens: int,
-        sampling: Sampling,
-        stops: tuple[str, ...],
-        ends: frozenset[int],
-        reuse_prefix: bool,
-    ) -> Request:
-        if type(max_tokens) is not int or max_tokens < 1:
-            raise InputError(
-                f"max_tokens is {max_tokens!r}; it must be a whole number of 1 or more"
-            )
-        ids = prompts.to_ids(self.model, prompt)
-        self._check_length(ids)
-        return Request(
-            token_ids=ids,
-            # The last token of an answer needs no room: it is never run.
-            max_tokens=min(max_tokens, self.context - len(ids) + 1),
-            sampling=sampling,
-            stops=stops,
-            ends=ends,
-            reuse_prefix=reuse_prefix,
-        )
+    def _scores(self, ids: list[int], rows: int) -> Iterator[NDArray[np.float32]]:
+        for first in range(0, len(ids), rows):
+            request = Score(token_ids=ids[: first + rows], first=first)
+            yield encoded(self.driver, [request])[0]
 
-    def _check_length(self, ids: list[int]) -> None:
-        if len(ids) > self.context:
-            raise InputError(
-                f"the prompt has {len(ids)} tokens and the context holds {self.context}; shorten "
-                f"it{_larger_context(self.context, self.model)}"
-            )
+    def _fingerprint(self) -> bytes:
+        return kv_file.fingerprint(self.model, self.program, self._kv_format)
 
-    def _complete(self, request: Request) -> Completion:
-        completion = None
-        for piece in self._pieces(request):
-            completion = piece.completion
-        assert completion is not None
-        return completion
+    def _alone(self, prompt: object, max_tokens: int, stream: bool, options: Options) -> Reply:
+        request = self.asking.request(prompt, max_tokens, stream=stream, **options)
+        return Reply(self.driver, request, self, alone=True)
 
-    def _pieces(self, request: Request) -> Generator[Piece]:
-        with self._turn() as sequence:
-            yield from Generation(
-                sequence,
-                request,
-                self.model.tokenizer.stream(skip_special=True),
-                self.model.config.vocabulary,
-                self.load_s,
-            ).pieces()
+    def _all(self, requests: list[Generate]) -> list[Completion]:
+        """Run requests together, however many, without filling the queue for others."""
+        replies: list[Reply] = []
+        read = 0
+        try:
+            for request in requests:
+                while len(replies) - read >= self.settings.streams + self.settings.queue // 2:
+                    replies[read].result()
+                    read += 1
+                replies.append(self._patiently(request))
+            return [reply.result() for reply in replies]
+        finally:  # if one failed, nobody reads the others
+            for reply in replies:
+                reply.cancel()
 
-    def _scores(self, ids: list[int]) -> Iterator[NDArray[np.float32]]:
-        with self._turn() as sequence:
-            sequence.keep(0)
-            yield from sequence.score(ids)
-
-    @contextmanager
-    def _turn(self) -> Iterator[TokenSequence]:
-        """The sequence, for one request. Other threads wait; the same thread cannot."""
-        if self._owner == get_ident():
-            raise InputError(
-                "this LLM is in the middle of a stream; read it to its end or close() it first"
-            )
-        with self._lock:
-            if self._sequence is None:
-                raise InputError("this LLM is closed; open it again")
-            self._owner = get_ident()
+    def _patiently(self, request: Generate) -> Reply:
+        while True:
             try:
-                yield self._sequence
-            finally:
-                self._owner = None
+                return Reply(self.driver, request, self)
+            except OverloadError as error:
+                sleep(min(error.retry_after_s, 1.0))
+
+
+def draft_program(small: Model, large: Model, context: int, exact: bool) -> Program:
+    """The program of a draft model. Raises InputError if it cannot guess for `large`."""
+    if small.config.family == "bert":
+        raise InputError(f"{small.name} is an encoder; a draft model is a language model")
+    if small.config.vocabulary != large.config.vocabulary:
+        raise InputError(
+            f"{small.name} has {small.config.vocabulary} tokens and {large.name} "
+            f"{large.config.vocabulary}; a draft model needs the same vocabulary"
+        )
+    if small.config.context < context:
+        raise InputError(
+            f"{small.name} has a context of {small.config.context} tokens; open the model with "
+            f"a context of so many, not {context}"
+        )
+    return compile(small, exact=exact)
+
+
+def _pieces(reply: Reply) -> Generator[Piece]:
+    """The pieces of a reply; left before its end, it is cancelled."""
+    try:
+        yield from reply
+    finally:
+        reply.cancel()
 
 
 def _checked_context(context: int | None, model: Model) -> int:
@@ -267,9 +327,3 @@ def _checked_context(context: int | None, model: Model) -> int:
             f"context is {context!r}; {model.name} allows 1 to {model.config.context} tokens"
         )
     return context
-
-
-def _larger_context(context: int, model: Model) -> str:
-    if context == model.config.context:
-        return ""
-    return f", or open the model with a context of up to {model.config.context}"

@@ -27,3 +27,11 @@ class MachineError(OverclockError):
 
 class InputError(OverclockError):
     """A value the user gave is not possible: an empty prompt, a sampling value out of range."""
+
+
+class OverloadError(OverclockError):
+    """Too many requests wait already; `retry_after_s` is when it is worth trying again."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from overclock import files
 from overclock.cli import output
 
 
@@ -31,9 +32,9 @@ def test_writing_fails_without_a_trace(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        output.write_atomic(file, b"new")
+        files.write_atomic(file, b"new")
     assert file.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     monkeypatch.undo()
-    output.write_atomic(file, b"new")
+    files.write_atomic(file, b"new")
     assert file.read_bytes() == b"new"

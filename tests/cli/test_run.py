@@ -35,7 +35,13 @@ def test_json_has_every_field() -> None:
         "timing",
         "limit_share",
     }
-    assert set(found["usage"]) == {"prompt_tokens", "completion_tokens"}
+    assert set(found["usage"]) == {
+        "prompt_tokens",
+        "completion_tokens",
+        "cached_tokens",
+        "drafted_tokens",
+        "accepted_tokens",
+    }
     assert set(found["timing"]) == {
         "load_s",
         "first_token_s",

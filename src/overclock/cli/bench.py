@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -12,6 +12,21 @@ from overclock.cli.output import note, print_json, print_table
 if TYPE_CHECKING:
     from overclock.bench import Result
     from overclock.model.model import Model
+
+
+class Counts(click.ParamType[tuple[int, ...]]):
+    """Whole numbers above 0 with commas between."""
+
+    name = "counts"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The numbers of a text such as 1,8,32."""
+        parts = str(value).split(",")
+        if not all(part.strip().isdecimal() and 0 < int(part) <= 4096 for part in parts):
+            self.fail(f"{value!r} must be whole numbers of 1 to 4096 with commas between")
+        return tuple(int(part) for part in parts)
 
 
 @click.command()
@@ -25,10 +40,35 @@ if TYPE_CHECKING:
     help="Times that each figure is measured, after a warm-up.",
 )
 @click.option("--int8", is_flag=True, help="Quantise an encoder's weights on load.")
+@click.option(
+    "--streams",
+    type=Counts(),
+    metavar="N,…",
+    help="Measure so many requests generating at once, instead of one.",
+)
+@click.option(
+    "--shared-prefix",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Measure the first token behind N tokens that another request has run.",
+)
+@click.option(
+    "--long-prompt",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Measure the gaps between tokens of others while a prompt of N tokens comes.",
+)
 @options.engine
 @options.as_json
 def command(
-    model: str, repetitions: int, int8: bool, engine: options.EngineOptions, as_json: bool
+    model: str,
+    repetitions: int,
+    int8: bool,
+    streams: tuple[int, ...] | None,
+    shared_prefix: int | None,
+    long_prompt: int | None,
+    engine: options.EngineOptions,
+    as_json: bool,
 ) -> None:
     """Measure prompt, generation, start-up and memory (an encoder: embeddings).
 
@@ -39,7 +79,13 @@ def command(
     from overclock.cli.figures import peak_memory
 
     loaded = opening.load(model)
-    if loaded.config.family == "bert":
+    together = streams or shared_prefix or long_prompt
+    if together and loaded.config.family == "bert":
+        raise click.UsageError("an encoder has no streams; leave --streams and the like out")
+    if together:
+        wanted = _Together(streams or (), shared_prefix, long_prompt)
+        results = _streams(loaded, wanted, repetitions, engine)
+    elif loaded.config.family == "bert":
         results = _encoder(loaded, repetitions, int8, engine)
     else:
         results = _language_model(loaded, model, repetitions, engine)
@@ -76,6 +122,34 @@ def _language_model(
             *bench.language_model(llm, engine["kv"], repetitions),
             start,
         ]
+
+
+class _Together(NamedTuple):
+    """What is measured of many requests at once."""
+
+    streams: tuple[int, ...]
+    shared_prefix: int | None
+    long_prompt: int | None
+
+
+def _streams(
+    model: Model, wanted: _Together, repetitions: int, engine: options.EngineOptions
+) -> list[Result]:
+    from overclock import bench_streams
+    from overclock.clock.settings import ClockSettings
+    from overclock.engine import LLM
+
+    settings = ClockSettings(streams=max((64, *wanted.streams)))
+    with LLM(model, settings=settings, **engine) as llm:
+        note(f"room for {llm.kv.tokens:,} tokens of KV ({llm.kv.bytes / 1e9:,.1f} GB at most)")
+        results = [
+            bench_streams.streams(llm, count, engine["kv"], repetitions) for count in wanted.streams
+        ]
+        if wanted.shared_prefix:
+            results += bench_streams.shared_prefix(llm, wanted.shared_prefix, repetitions)
+        if wanted.long_prompt:
+            results += bench_streams.long_prompt(llm, wanted.long_prompt, repetitions)
+    return results
 
 
 def _arguments(name: str, engine: options.EngineOptions) -> list[str]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from overclock.cli import opening, options
-from overclock.cli.output import note, write_atomic
+from overclock.cli.output import note
+from overclock.files import write_atomic
 
 if TYPE_CHECKING:
     from overclock.clock.sampling import SamplingOptions

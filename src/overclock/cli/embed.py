@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from overclock.cli import opening, options
-from overclock.cli.output import note, print_json, read_stdin, write_atomic
+from overclock.cli.output import note, print_json, read_stdin
+from overclock.files import write_atomic
 
 if TYPE_CHECKING:
     import numpy as np

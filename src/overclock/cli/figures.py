@@ -60,6 +60,9 @@ def as_record(completion: Completion, share: float | None) -> dict[str, object]:
         "usage": {
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "drafted_tokens": usage.drafted_tokens,
+            "accepted_tokens": usage.accepted_tokens,
         },
         "timing": {
             "load_s": timing.load_s,
@@ -78,8 +81,11 @@ def line(completion: Completion, share: float | None, memory: int) -> str:
     if timing.generation_tokens_per_s is not None:
         of = f" ({share:.0%} of this computer's limit)" if share is not None else ""
         parts.append(f"{timing.generation_tokens_per_s:,.1f} tokens/s{of}")
+    if timing.first_token_s is not None:
+        parts.append(
+            f"first token after {timing.first_token_s:.2f} s (+ {timing.load_s:.2f} s to load)"
+        )
     parts += [
-        f"first token after {timing.first_token_s:.2f} s (+ {timing.load_s:.2f} s to load)",
         f"{usage.prompt_tokens} + {usage.completion_tokens} tokens",
         f"{memory / 1e6:,.0f} MB at most",
     ]

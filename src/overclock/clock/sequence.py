@@ -1,85 +1,84 @@
-"""One sequence: the tokens that stand in its KV pages, and the logits of what comes next."""
+"""What a clock knows of one request from its arrival to its end."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from overclock.machine.machine import Batch, Machine
-
-TICK_TOKENS = 512
-"""Most tokens of a prompt that one run of the machine takes."""
-
-LOGITS_BYTES = 64 << 20
-"""Most memory that the logits of one run may take."""
+from overclock.clock.answer import Answer
+from overclock.clock.pages import Holding
+from overclock.clock.request import Request, Score
 
 
-class TokenSequence:
-    """The only sequence of a machine: it owns all pages.
+class Ticket:
+    """A request that was handed in, and its answer if it gets one; compared by identity."""
 
-    The arrays of a one-token batch are made once and changed in place: a tick of one token costs
-    a few microseconds of Python.
+    __slots__ = ("answer", "arrived", "request")
+
+    def __init__(self, request: Request, answer: Answer | None, arrived: float) -> None:
+        self.request = request
+        self.answer = answer
+        self.arrived = arrived  # seconds of the clock's time
+
+
+class Sequence:
+    """A request in the clock.
+
+    tokens: those of the prompt, then of the answer; `computed` of them stand in KV pages
+    key: the order of service, lowest first
+    slot: its row in the tables of running requests, None while it waits
+    cached: tokens of the prompt that were in KV pages when it first ran
+    scored: tokens of its prompt whose logits are not wanted (any more)
+    blocks: logits that it has collected
     """
 
-    def __init__(self, machine: Machine, pages: int, vocabulary: int) -> None:
-        self._machine = machine
-        self._pages = np.arange(pages, dtype=np.int32)[None, :]
-        self._rows = max(1, min(TICK_TOKENS, LOGITS_BYTES // (4 * vocabulary)))
-        self._next = self._batch([0], 0, [0])
-        self.tokens: list[int] = []  # what the KV pages hold, in order
+    __slots__ = (
+        "admitted",
+        "answer",
+        "blocks",
+        "cached",
+        "computed",
+        "deadline",
+        "ended",
+        "first_token",
+        "holding",
+        "key",
+        "last_token",
+        "prompt",
+        "scored",
+        "slot",
+        "ticket",
+        "tokens",
+    )
 
-    def keep(self, count: int) -> None:
-        """Forget all tokens but the first `count`."""
-        del self.tokens[count:]
+    def __init__(self, ticket: Ticket, key: tuple[float, int]) -> None:
+        request = ticket.request
+        self.ticket = ticket
+        self.answer = ticket.answer
+        self.tokens = list(request.token_ids)
+        self.prompt = len(self.tokens)
+        self.computed = 0
+        self.key = key
+        self.slot: int | None = None
+        self.holding: Holding | None = None
+        self.cached = 0
+        self.scored = request.first if isinstance(request, Score) else 0
+        self.blocks: list[NDArray[np.float32]] = []
+        self.admitted: float | None = None
+        self.first_token: float | None = None
+        self.last_token: float | None = None
+        self.deadline = None if request.deadline_s is None else ticket.arrived + request.deadline_s
+        self.ended = False
 
-    def shared(self, ids: Sequence[int]) -> int:
-        """How many tokens at the start of `ids` stand in the pages already."""
-        count = 0
-        for ours, theirs in zip(self.tokens, ids, strict=False):
-            if ours != theirs:
-                break
-            count += 1
-        return count
+    @property
+    def left(self) -> int:
+        """Tokens that have to run before the next one can be chosen; 1 while it generates."""
+        return len(self.tokens) - self.computed
 
-    def extend(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Run `ids` (at least one) behind what is there; the last one's logits, ``f32[V]``.
 
-        The array is valid until the next run.
-        """
-        last = (len(ids) - 1) // TICK_TOKENS * TICK_TOKENS
-        for start in range(0, last, TICK_TOKENS):
-            self._run(ids[start : start + TICK_TOKENS], [])
-        rest = ids[last:]
-        logits: NDArray[np.float32] = self._run(rest, [len(rest) - 1])[0]
-        return logits
-
-    def step(self, token: int) -> NDArray[np.float32]:
-        """Run one token; its logits, ``f32[V]``, valid until the next run."""
-        self._next.token_ids[0] = token
-        self._next.contexts[0] = len(self.tokens)
-        logits: NDArray[np.float32] = self._machine.run(self._next)[0]
-        self.tokens.append(token)
-        return logits
-
-    def score(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
-        """Run `ids`; the logits of every one, in blocks ``f32[n, V]`` valid until the next."""
-        for start in range(0, len(ids), self._rows):
-            piece = ids[start : start + self._rows]
-            yield self._run(piece, range(len(piece)))
-
-    def _run(self, ids: Sequence[int], rows: Sequence[int]) -> NDArray[np.float32]:
-        logits = self._machine.run(self._batch(ids, len(self.tokens), rows))
-        self.tokens.extend(ids)
-        return logits
-
-    def _batch(self, ids: Sequence[int], context: int, rows: Sequence[int]) -> Batch:
-        return Batch(
-            token_ids=np.array(ids, np.int32),
-            starts=np.array([0, len(ids)], np.int32),
-            contexts=np.array([context], np.int32),
-            pages=self._pages,
-            output_rows=np.array(rows, np.int32),
-            output="logits",
-        )
+def wants_all(sequence: Sequence) -> bool:
+    """Whether the logits of every row of the prompt are wanted, or only those of the last."""
+    answer = sequence.answer
+    if answer is None:
+        return True
+    return answer.prompt_logprobs is not None and not answer.tokens

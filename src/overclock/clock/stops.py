@@ -6,12 +6,17 @@ from collections.abc import Sequence
 
 from overclock.errors import InputError
 
+MOST_STOPS = 64
+"""Each piece of text is searched for every one of them."""
+
 
 def check_stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     """The stop strings as a tuple. Raises InputError for an empty one or one that is no text."""
     if stop is None:
         return ()
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    if len(stops) > MOST_STOPS:
+        raise InputError(f"there are {len(stops)} stop strings; at most {MOST_STOPS} are possible")
     for each in stops:
         if not isinstance(each, str) or not each:
             raise InputError(f"the stop string {each!r} must be text and not empty")

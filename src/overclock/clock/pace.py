@@ -1,0 +1,91 @@
+"""How long a tick takes, learnt from the ticks before it.
+
+While requests generate, a prompt is let in by as many tokens as lengthen a tick no more than
+asked; and speculation asks what one row more would cost.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+ANCHORS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+"""Numbers of rows for which the time of a tick is remembered; between them it is interpolated."""
+
+NEWS = 0.2
+"""Weight of a new observation in a running mean."""
+
+FIRST_SLOPE = 0.04
+"""What one row more is taken to add to a tick, as long as nobody has seen it (a share of it)."""
+
+LEAST_TOKENS = 8
+"""A prompt goes on by as many tokens in every tick, whatever it costs the others."""
+
+
+class Pace:
+    """Running means of tick times."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}  # of ticks without prompts, by the anchor of rows
+        self._per_token: float | None = None  # of a prompt
+
+    def observe(self, rows: int, prompt_tokens: int, seconds: float) -> None:
+        """A tick of `rows` generating rows and `prompt_tokens` of prompts took `seconds`."""
+        if seconds <= 0.0:  # of a time that stood still nothing can be learnt
+            return
+        if not prompt_tokens:
+            self._note_rows(rows, seconds)
+            return
+        base = self.seconds(rows) if rows else 0.0
+        if base is not None:
+            each = max(seconds - base, 0.05 * seconds) / prompt_tokens
+            self._per_token = _mean(self._per_token, each)
+
+    def seconds(self, rows: int) -> float | None:
+        """What a tick of `rows` rows is expected to take; None before the first."""
+        if not self._seconds:
+            return None
+        known = sorted(self._seconds)
+        place = bisect_left(known, rows)
+        if place < len(known) and known[place] == rows:
+            return self._seconds[rows]
+        if place == 0:
+            return self._beyond(known[0], rows)
+        if place == len(known):
+            return self._beyond(known[-1], rows)
+        low, high = known[place - 1], known[place]
+        share = (rows - low) / (high - low)
+        return self._seconds[low] * (1 - share) + self._seconds[high] * share
+
+    def row_cost(self, rows: int, more: int) -> float:
+        """Seconds that each of `more` rows would add to a tick of `rows`; 0 before the first."""
+        base, longer = self.seconds(rows), self.seconds(rows + more)
+        if base is None or longer is None:
+            return 0.0
+        return max(0.0, longer - base) / more
+
+    def prompt_tokens(self, rows: int, stretch: float, most: int) -> int:
+        """How many tokens of prompts a tick with `rows` generating rows has room for."""
+        base = self.seconds(rows)
+        if base is None or self._per_token is None:
+            return min(most, 4 * LEAST_TOKENS)
+        room = int((stretch - 1.0) * base / self._per_token)
+        return min(most, max(LEAST_TOKENS, room))
+
+    def _note_rows(self, rows: int, seconds: float) -> None:
+        """Remember at the nearest anchor what the tick would have taken there."""
+        place = bisect_left(ANCHORS, rows)
+        around = ANCHORS[max(0, place - 1) : place + 1] or ANCHORS[-1:]
+        anchor = min(around, key=lambda each: abs(each - rows))
+        expected, there = self.seconds(rows), self.seconds(anchor)
+        if expected and there:
+            seconds *= there / expected
+        self._seconds[anchor] = _mean(self._seconds.get(anchor), seconds)
+
+    def _beyond(self, anchor: int, rows: int) -> float:
+        """Outside of what was seen: a straight line with the first slope."""
+        seconds = self._seconds[anchor]
+        return max(0.5 * seconds, seconds * (1.0 + FIRST_SLOPE * (rows - anchor)))
+
+
+def _mean(old: float | None, new: float) -> float:
+    return new if old is None else old + NEWS * (new - old)

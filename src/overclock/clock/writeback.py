@@ -1,0 +1,158 @@
+"""Fourth stage of a tick: tokens are chosen, text is made, answers end, pages come back."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overclock.clock.answer import Answer
+from overclock.clock.choosing import Choosing
+from overclock.clock.completion import Piece
+from overclock.clock.guess import count_guesses, note, start_lookup
+from overclock.clock.request import Score
+from overclock.clock.roster import Event, Roster
+from overclock.clock.sequence import Sequence, wants_all
+from overclock.clock.work import Part, Work
+from overclock.errors import MachineError, OverclockError
+from overclock.program.program import PAGE_TOKENS
+
+Logits = NDArray[np.float32]
+Ready: TypeAlias = tuple[Sequence, int, list[int]]
+"""Who gets tokens, the first of its rows in the logits, and its guesses."""
+
+
+class WriteBack:
+    """Takes the machine's logits back into the requests."""
+
+    def __init__(self, roster: Roster, choosing: Choosing) -> None:
+        self._roster = roster
+        self._choosing = choosing
+
+    def __call__(
+        self, work: Work, logits: Logits, failed: dict[Sequence, MachineError], now: float
+    ) -> int:
+        """Run the stage at time `now`; how many tokens the answers gained."""
+        for sequence, error in failed.items():
+            self._roster.end(sequence, "error", error)
+        self._advance(work)
+        ready: list[Ready] = [
+            (each, row, []) for row, each in enumerate(work.plain) if not each.ended
+        ]
+        for part in work.parts:
+            if part.sequence.ended or not self._collect(part, logits):
+                continue
+            self._roster.settle(part.sequence)
+            if part.drafts or (part.outputs and not part.sequence.left):
+                ready += self._begin(part)
+        return self._choose(ready, logits, now)
+
+    def _advance(self, work: Work) -> None:
+        """Note what stands in KV pages now. Guesses count once they have come true."""
+        slots = self._roster.slots
+        slots.computed[work.slots] += 1
+        for sequence in work.plain:
+            sequence.computed += 1
+        for part in work.parts:
+            if not part.sequence.ended:
+                self._set_computed(part.sequence, part.count - len(part.drafts))
+
+    def _set_computed(self, sequence: Sequence, more: int) -> None:
+        sequence.computed += more
+        self._roster.slots.computed[sequence.slot] = sequence.computed
+
+    def _collect(self, part: Part, logits: Logits) -> bool:
+        """Keep what the logits of a prompt's rows say, for those who asked; False if it failed."""
+        sequence = part.sequence
+        if part.drafts or not wants_all(sequence):
+            return True
+        # A request that lost its pages comes by the same rows again.
+        known = max(0, sequence.scored - (sequence.computed - part.count))
+        rows = logits[part.first + known : part.first + part.outputs]
+        sequence.scored = max(sequence.scored, sequence.computed)
+        if sequence.answer is None:
+            sequence.blocks.append(rows.copy())
+            return True
+        return self._note_logprobs(sequence, sequence.answer, rows)
+
+    def _note_logprobs(self, sequence: Sequence, answer: Answer, rows: Logits) -> bool:
+        """How likely the prompt's tokens behind `rows`, the last ones that ran, were."""
+        assert answer.prompt_logprobs is not None
+        at = sequence.computed - len(rows)
+        targets = sequence.tokens[at + 1 : sequence.computed + 1]
+        top = answer.request.prompt_logprobs or 0
+        try:
+            found = self._choosing.logprobs(rows[: len(targets)], targets, top)
+        except MachineError as error:
+            self._roster.end(sequence, "error", error)
+            return False
+        answer.prompt_logprobs += found
+        return True
+
+    def _begin(self, part: Part) -> list[Ready]:
+        """A part whose last row tells the next token: where that row is, and the guesses."""
+        sequence = part.sequence
+        if isinstance(sequence.ticket.request, Score):
+            self._roster.end(sequence, "stop")
+            return []
+        if not part.drafts:
+            self._roster.prompting.remove(sequence)
+            self._roster.generating.append(sequence)
+            return [(sequence, part.first + part.outputs - 1, [])]
+        return [(sequence, part.first, part.drafts)]
+
+    def _choose(self, ready: list[Ready], logits: Logits, now: float) -> int:
+        answers = [_answer(sequence) for sequence, _, _ in ready]
+        rows = [row for _, row, _ in ready]
+        drafts = [guesses for _, _, guesses in ready]
+        chosen, errors = self._choosing(answers, logits, rows, drafts)
+        gained = 0
+        for (sequence, _, guesses), tokens, error in zip(ready, chosen, errors, strict=True):
+            if guesses:
+                count_guesses(_answer(sequence), guesses, max(0, len(tokens) - 1))
+            gained += self._take(sequence, tokens, error, now)
+        return gained
+
+    def _take(
+        self, sequence: Sequence, tokens: list[int], error: OverclockError | None, now: float
+    ) -> int:
+        """Give a request its tokens; how many it took before its end."""
+        answer = _answer(sequence)
+        texts: list[str] = []
+        before = len(answer.tokens)
+        for token in tokens:
+            texts.append(answer.take(token))
+            sequence.tokens.append(token)
+            if answer.finish is not None:
+                break
+        taken = answer.tokens[before:]
+        if taken:
+            self._note(sequence, taken, now)
+        if len(taken) > 1:
+            self._set_computed(sequence, len(taken) - 1)
+        if not sequence.computed % PAGE_TOKENS or len(taken) > 1:
+            self._roster.settle(sequence)
+        piece = Piece("".join(texts), None, tuple(taken))
+        if answer.finish is not None:  # before an error in a row behind the end, which is nobody's
+            self._roster.end(sequence, answer.finish, None, piece)
+        elif error is not None:
+            self._roster.end(sequence, "error", error, piece)
+        elif answer.request.stream:
+            self._roster.events.append(Event(sequence.ticket, piece, False))
+        return len(taken)
+
+    def _note(self, sequence: Sequence, tokens: list[int], now: float) -> None:
+        answer = _answer(sequence)
+        if sequence.first_token is None:
+            sequence.first_token = now
+            start_lookup(sequence)
+        else:
+            note(answer, tokens)
+        sequence.last_token = now
+        self._roster.slots.last[sequence.slot] = tokens[-1]
+
+
+def _answer(sequence: Sequence) -> Answer:
+    assert sequence.answer is not None
+    return sequence.answer
