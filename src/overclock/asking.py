@@ -34,6 +34,7 @@ class Own(TypedDict, total=False):
     speculation: where guesses come from; the tokens are the same with all of them
     adapter: name of one of the adapters that the model was opened with
     salt: requests with another salt cannot tell from their speed what this one asked
+    keep_special: show special tokens in the text, such as the marks around a tool call
     priority: higher runs first; waiting raises it
     deadline_s: seconds after which the answer ends as far as it came
     """
@@ -48,6 +49,7 @@ class Own(TypedDict, total=False):
     speculation: Speculation
     adapter: str | None
     salt: str | None
+    keep_special: bool
     priority: int
     deadline_s: float | None
 
@@ -90,7 +92,9 @@ class Asking:
             sampling=sampling,
             stops=stops,
             ends=ends,
-            detokenizer=self._model.tokenizer.stream(skip_special=True),
+            detokenizer=self._model.tokenizer.stream(
+                skip_special=not own.get("keep_special", False)
+            ),
             constraint=None if grammar is None else self.grammars().start(grammar),
             processor=own.get("logits_processor"),
             adapter=self.adapter(own.get("adapter")),

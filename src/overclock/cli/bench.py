@@ -158,6 +158,8 @@ def _arguments(name: str, engine: options.EngineOptions) -> list[str]:
     arguments += ["--exact"] if engine["exact"] else []
     arguments += ["--threads", str(engine["threads"])] if engine["threads"] else []
     arguments += ["--context", str(engine["context"])] if engine["context"] else []
+    arguments += ["--kv-memory", str(engine["kv_memory"])] if engine["kv_memory"] else []
+    arguments += ["--draft", engine["draft"]] if engine["draft"] else []
     return arguments
 
 

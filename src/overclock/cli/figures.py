@@ -53,6 +53,7 @@ def peak_memory() -> int:
 def as_record(completion: Completion, share: float | None) -> dict[str, object]:
     """A completion as `--json` prints it."""
     usage, timing = completion.usage, completion.timing
+    logprobs = completion.logprobs
     return {
         "text": completion.text,
         "token_ids": completion.token_ids,
@@ -71,6 +72,7 @@ def as_record(completion: Completion, share: float | None) -> dict[str, object]:
             "generation_tokens_per_s": timing.generation_tokens_per_s,
         },
         "limit_share": share,
+        **({} if logprobs is None else {"logprobs": [each._asdict() for each in logprobs]}),
     }
 
 

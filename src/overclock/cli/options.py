@@ -26,6 +26,8 @@ class EngineOptions(TypedDict):
     exact: bool
     kv: KvFormat
     context: int | None
+    kv_memory: int | None
+    draft: str | None
     machine: MachineName
 
 
@@ -85,6 +87,38 @@ context = click.option(
     help="Tokens to make room for.  [default: the model's own, at most 8192]",
 )
 
+
+class Size(click.ParamType[int]):
+    """Bytes, with K, M or G for 2^10, 2^20 or 2^30 of them."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Bytes of a text such as 512M or 1.5G."""
+        text = str(value).strip().upper().removesuffix("B").removesuffix("I")
+        factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:], 1)
+        try:
+            size = float(text.rstrip("KMG")) * factor
+        except ValueError:
+            size = 0.0
+        if not 1 <= size < 1 << 60:
+            self.fail(f"{value!r} is no size; write bytes, or something like 512M or 2G")
+        return int(size)
+
+
+kv_memory = click.option(
+    "--kv-memory",
+    type=Size(),
+    metavar="SIZE",
+    help="Memory for KV pages, such as 2G.  [default: a quarter of what is free]",
+)
+
+draft = click.option(
+    "--draft", metavar="NAME", help="A small model of the same vocabulary that guesses ahead."
+)
+
 _SAMPLING = (
     click.option(
         "--temperature",
@@ -103,19 +137,74 @@ _SAMPLING = (
         show_default=True,
         help="Above 1: repeat less.",
     ),
+    click.option("--typical-p", type=float, metavar="P", help="Choose among the most typical."),
+    click.option(
+        "--presence-penalty",
+        type=float,
+        default=0.0,
+        show_default=True,
+        help="Above 0: tokens of the answer come again less.",
+    ),
+    click.option(
+        "--frequency-penalty",
+        type=float,
+        default=0.0,
+        show_default=True,
+        help="Above 0: the more often, the less.",
+    ),
+    click.option(
+        "--dry-multiplier",
+        type=float,
+        default=0.0,
+        show_default=True,
+        help="Above 0: sequences repeat less.",
+    ),
+    click.option(
+        "--min-tokens", type=int, default=0, metavar="N", help="Do not end before N tokens."
+    ),
     click.option("--seed", type=int, metavar="N", help="Same seed, same tokens."),
 )
 
 
+_GRAMMAR = (
+    click.option(
+        "--json-schema", metavar="FILE", help="The answer is JSON of this schema (- for stdin)."
+    ),
+    click.option("--regex", metavar="PATTERN", help="The answer matches this expression."),
+    click.option("--lark", metavar="FILE", help="The answer is a text of this Lark grammar."),
+    click.option(
+        "--choice", multiple=True, metavar="TEXT", help="The answer is one of these; repeat it."
+    ),
+)
+
+
+class GrammarOptions(TypedDict):
+    """What an answer must look like; at most one is given."""
+
+    json_schema: str | None
+    regex: str | None
+    lark: str | None
+    choice: tuple[str, ...]
+
+
+def grammar(function: Command) -> Command:
+    """`--json-schema` … `--choice`, given to the command as one `grammar: GrammarOptions`."""
+    return _bundle(function, "grammar", ("json_schema", "regex", "lark", "choice"), _GRAMMAR)
+
+
 def engine(function: Command) -> Command:
-    """`--threads --exact --kv --context`, given to the command as one `engine: EngineOptions`."""
-    names = ("threads", "exact", "kv", "context", "machine")
-    return _bundle(function, "engine", names, (threads, exact, kv, context, machine))
+    """`--threads` … `--draft`, given to the command as one `engine: EngineOptions`."""
+    names = ("threads", "exact", "kv", "context", "kv_memory", "draft", "machine")
+    chosen = (threads, exact, kv, context, kv_memory, draft, machine)
+    return _bundle(function, "engine", names, chosen)
 
 
 def sampling(function: Command) -> Command:
     """`--temperature` … `--seed`, given to the command as one `sampling: SamplingOptions`."""
-    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+    names = (
+        *("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "typical_p"),
+        *("presence_penalty", "frequency_penalty", "dry_multiplier", "min_tokens", "seed"),
+    )
     return _bundle(function, "sampling", names, _SAMPLING)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from overclock.cli import opening, options
+from overclock.cli import opening, options, shape
 from overclock.cli.output import note, print_json, read_stdin
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 @options.sampling
 @options.stop
 @click.option("--ignore-eos", is_flag=True, help="Go on when the model ends its answer.")
+@options.grammar
+@click.option("--logprobs", type=int, metavar="N", help="With --json: N likeliest of each token.")
 @options.engine
 @options.as_json
 def command(
@@ -36,6 +38,8 @@ def command(
     sampling: SamplingOptions,
     stop: tuple[str, ...],
     ignore_eos: bool,
+    grammar: options.GrammarOptions,
+    logprobs: int | None,
     engine: options.EngineOptions,
     as_json: bool,
 ) -> None:
@@ -45,6 +49,7 @@ def command(
     if raw and system is not None:
         raise click.UsageError("--system needs the chat template that --raw leaves out")
     text = read_prompt(prompt)
+    sampling["logprobs"] = logprobs
     with opening.language_model(model, engine) as llm:
         pieces = llm.generate(
             _prompt(llm, text, system, raw),
@@ -52,6 +57,7 @@ def command(
             stream=True,
             stop=stop,
             ignore_eos=ignore_eos,
+            grammar=shape.grammar(grammar),
             **sampling,
         )
         completion = _show(pieces, quiet=as_json)
