@@ -24,6 +24,7 @@ namespace overclock {
 namespace {
 
 using Bytes2 = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Floats = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
@@ -37,10 +38,10 @@ Enum word(const char* const (&words)[N], const std::string& name) {
   throw std::invalid_argument("the native machine does not know '" + name + "'");
 }
 
-constexpr const char* kOps[] = {"embed",  "add",          "rmsnorm",  "layernorm",  "quantize",
-                                "matmul", "gated_matmul", "activate", "gate",       "rope",
-                                "store",  "rope_store",   "attend",   "attend_all", "select",
-                                "pool",   "normalize"};
+constexpr const char* kOps[] = {"embed",  "add",          "rmsnorm",    "layernorm", "quantize",
+                                "matmul", "gated_matmul", "adapt",      "activate",  "gate",
+                                "rope",   "store",        "rope_store", "attend",    "attend_all",
+                                "select", "pool",         "normalize"};
 constexpr const char* kFormats[] = {"F32",  "F16",  "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1",
                                     "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "I8"};
 constexpr const char* kActivations[] = {"none", "silu", "gelu", "gelu_tanh", "relu", "tanh"};
@@ -88,6 +89,8 @@ void add_instruction(Machine& machine, const std::string& op, const Operands& op
       instruction.window = nb::cast<int>(value);
     else if (name == "offset")
       instruction.offset = nb::cast<int>(value);
+    else if (name == "site")
+      instruction.site = nb::cast<int>(value);
     else
       throw std::invalid_argument("the native machine does not know the attribute " + name);
   }
@@ -102,13 +105,16 @@ void check_starts(const Ints& starts, size_t tokens) {
 }
 
 Batch make_batch(const Ints& token_ids, const Ints& starts, const Ints& contexts,
-                 const Table& pages, const Ints& output_rows, const std::optional<Ints>& types) {
+                 const Table& pages, const Ints& output_rows, const std::optional<Ints>& types,
+                 const std::optional<Ints>& adapters) {
   check_starts(starts, token_ids.shape(0));
   const size_t sequences = starts.shape(0) - 1;
   if (contexts.shape(0) != sequences || pages.shape(0) != sequences)
     throw std::invalid_argument("contexts and pages must have one entry for each sequence");
   if (types && types->shape(0) != token_ids.shape(0))
     throw std::invalid_argument("token_types must have one entry for each token");
+  if (adapters && adapters->shape(0) != sequences)
+    throw std::invalid_argument("adapters must have one entry for each sequence");
   Batch batch;
   batch.tokens = static_cast<int>(token_ids.shape(0));
   batch.sequences = static_cast<int>(sequences);
@@ -120,6 +126,7 @@ Batch make_batch(const Ints& token_ids, const Ints& starts, const Ints& contexts
   batch.pages = pages.data();
   batch.output_rows = output_rows.data();
   batch.token_types = types ? types->data() : nullptr;
+  batch.adapters = adapters ? adapters->data() : nullptr;
   batch.positions.resize(token_ids.shape(0));
   batch.sequence_of.resize(token_ids.shape(0));
   for (int s = 0; s < batch.sequences; ++s)
@@ -134,8 +141,9 @@ Batch make_batch(const Ints& token_ids, const Ints& starts, const Ints& contexts
 nb::ndarray<nb::numpy, float, nb::ndim<2>> run(Machine& machine, const Ints& token_ids,
                                                const Ints& starts, const Ints& contexts,
                                                const Table& pages, const Ints& output_rows,
-                                               const std::optional<Ints>& types, int output) {
-  const Batch batch = make_batch(token_ids, starts, contexts, pages, output_rows, types);
+                                               const std::optional<Ints>& types,
+                                               const std::optional<Ints>& adapters, int output) {
+  const Batch batch = make_batch(token_ids, starts, contexts, pages, output_rows, types, adapters);
   const auto rows = static_cast<size_t>(machine.output_rows(batch, output));
   const auto columns = static_cast<size_t>(machine.output_columns(output));
   using Shared = std::shared_ptr<Memory>;
@@ -148,6 +156,26 @@ nb::ndarray<nb::numpy, float, nb::ndim<2>> run(Machine& machine, const Ints& tok
     machine.run(batch, output, result);
   }
   return {result, {rows, columns}, owner};
+}
+
+// For each adapter its changes: site, scale, A [rank, in] and B [out, rank].
+using Changes = std::vector<std::tuple<int, float, Floats, Floats>>;
+
+void set_adapters(Machine& machine, const std::vector<Changes>& adapters) {
+  std::vector<std::vector<Change>> given;
+  for (const Changes& changes : adapters) {
+    std::vector<Change>& to = given.emplace_back();
+    for (const auto& [site, scale, a, b] : changes) {
+      if (a.shape(0) != b.shape(1))
+        throw std::invalid_argument("the matrices of an adapter differ in rank");
+      for (size_t size : {a.shape(0), a.shape(1), b.shape(0)})
+        if (size > kMostColumns) throw std::invalid_argument("a matrix of an adapter is too large");
+      to.push_back({site, static_cast<int>(a.shape(0)), static_cast<int>(a.shape(1)),
+                    static_cast<int>(b.shape(0)), scale, a.data(), b.data()});
+    }
+  }
+  nb::gil_scoped_release released;
+  machine.set_adapters(given);
 }
 
 void copy_pages(Machine& machine, const Ints& sources, const Ints& targets) {
@@ -293,7 +321,8 @@ NB_MODULE(_native, m) {
       .def("add_output", &Machine::add_output, "buffer"_a, "instructions"_a)
       .def("run", &run, "token_ids"_a.noconvert(), "starts"_a.noconvert(), "contexts"_a.noconvert(),
            "pages"_a.noconvert(), "output_rows"_a.noconvert(), "token_types"_a.none().noconvert(),
-           "output"_a)
+           "adapters"_a.none().noconvert(), "output"_a)
+      .def("set_adapters", &set_adapters, "adapters"_a)
       .def("copy_pages", &copy_pages, "sources"_a, "targets"_a)
       .def("read_pages", &read_pages, "pages"_a)
       .def("write_pages", &write_pages, "pages"_a, "data"_a)

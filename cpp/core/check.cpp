@@ -190,6 +190,15 @@ class Checker {
     columns(y, factor(instruction_.one(Role::Up), x).rows);
     rows(y, buffer(x).rows);
   }
+  void adapt() const {
+    roles({Role::X, Role::A, Role::Y});
+    const Operand& x = floats(Role::X);
+    const Operand& y = floats(Role::Y);
+    require(instruction_.site >= 0 && instruction_.site < kMostSites, "a site is out of range");
+    require(buffer(y).rows != Rows::Sequences, "adapters change rows of tokens");
+    rows(x, buffer(y).rows);
+    same(floats(Role::A), y);
+  }
   void activate() const {
     roles({Role::X, Role::Y});
     same(rounded_once(Role::Y), floats(Role::X));
@@ -293,6 +302,7 @@ void Checker::check() {
     case Op::Quantize: return quantize();
     case Op::Matmul: return matmul();
     case Op::GatedMatmul: return gated_matmul();
+    case Op::Adapt: return adapt();
     case Op::Activate: return activate();
     case Op::Gate: return gate();
     case Op::Rope: return rope();
@@ -366,6 +376,12 @@ void check_pages(const Holdings& holdings, const Batch& batch) {
   }
 }
 
+void check_adapters(const Holdings& holdings, const Batch& batch) {
+  for (int s = 0; batch.adapters && s < batch.sequences; ++s)
+    require(batch.adapters[s] >= 0 && batch.adapters[s] <= holdings.adapters,
+            "the machine has no such adapter");
+}
+
 void check_ids(const Holdings& holdings, const Instruction& instruction, const Batch& batch) {
   const auto index_of = [&](Role role) {
     return holdings.buffers[size_t(instruction.one(role).buffer)].index;
@@ -399,6 +415,7 @@ void check_batch(const Holdings& holdings, const std::vector<Instruction>& instr
                  const Batch& batch) {
   check_sequences(batch, holdings.context, !holdings.caches.empty());
   check_pages(holdings, batch);
+  check_adapters(holdings, batch);
   for (int row = 0; row < batch.selected; ++row)
     require(batch.output_rows[row] >= 0 && batch.output_rows[row] < batch.tokens,
             "an output row is out of range");

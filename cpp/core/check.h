@@ -12,6 +12,7 @@ inline constexpr int kMostHead = 512;            // columns of a head
 inline constexpr int kMostHeads = 1024;          // of an instruction or a cache
 inline constexpr int kMostShared = 24;           // query heads of one KV head
 inline constexpr int kMostColumns = 1 << 20;     // of an activation
+inline constexpr int kMostSites = 1 << 16;       // of adapters
 inline constexpr int kMostTokens = 1 << 20;      // of a batch
 inline constexpr int kMostMatrixSide = 1 << 28;  // rows or columns of a weight
 
@@ -24,7 +25,8 @@ struct Holdings {
   const std::vector<std::vector<float>>& vectors;
   const std::vector<Cache>& caches;
   size_t slots;
-  int context;  // most tokens of a sequence
+  int context;   // most tokens of a sequence
+  int adapters;  // that a batch may name
 };
 
 void check_buffer(const Holdings& holdings, const Buffer& buffer);

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <vector>
 
+#include "core/adapters.h"
 #include "core/layout.h"
 #include "core/logits.h"
 
@@ -21,8 +22,9 @@ struct Batch {
   const int32_t* pages = nullptr;  // [sequences, page_columns]
   const int32_t* output_rows = nullptr;
   const int32_t* token_types = nullptr;
-  std::vector<int32_t> positions;    // [tokens]
-  std::vector<int32_t> sequence_of;  // [tokens]
+  const int32_t* adapters = nullptr;  // [sequences], 0 for none; null for none at all
+  std::vector<int32_t> positions;     // [tokens]
+  std::vector<int32_t> sequence_of;   // [tokens]
 
   // The integers that input buffer `input` stands for: token ids, positions, or token types, which
   // are null if all are zero.
@@ -101,6 +103,18 @@ struct Rotation {
   const float* sines(int token) const { return cosines(token) + pairs(); }
 };
 
+// The rows of a batch whose sequence has an adapter, in tiles of rows that share one.
+struct AdaptedRows {
+  static constexpr int kTile = 8;
+  struct Tile {
+    int adapter;  // from 1 on
+    int first;    // in rows
+    int count;
+  };
+  std::vector<int32_t> rows;
+  std::vector<Tile> tiles;
+};
+
 struct Frame {
   const Batch& batch;
   const std::vector<Buffer>& buffers;
@@ -109,7 +123,10 @@ struct Frame {
   const std::vector<std::vector<float>>& vectors;
   const std::vector<Cache>& caches;
   const std::vector<Rotation>& rotations;
-  float* partials;  // room for attention over split contexts
+  float* partials;  // room for attention over split contexts, or for x · Aᵀ of adapted rows
+  const Adapters& adapters;
+  const AdaptedRows& adapted_tokens;
+  const AdaptedRows& adapted_selected;
 
   const Buffer& buffer(const Operand& operand) const {
     return buffers[static_cast<size_t>(operand.buffer)];
@@ -133,6 +150,13 @@ struct Frame {
     const int terms = terms_of(buffer(operand).element);
     return {addresses[static_cast<size_t>(operand.buffer)],
             QuantizedRow::row_bytes(columns) * size_t(terms), columns, terms};
+  }
+  const AdaptedRows& adapted(const Operand& operand) const {
+    return buffer(operand).rows == Rows::Selected ? adapted_selected : adapted_tokens;
+  }
+  // What an adapter of the batch changes at the instruction's site, or null.
+  const LowRank* change(const AdaptedRows::Tile& tile, const Instruction& instruction) const {
+    return adapters.at(tile.adapter, instruction.site);
   }
   const Weight& weight(const Operand& operand) const {
     return weights[static_cast<size_t>(buffer(operand).index)];
@@ -173,6 +197,7 @@ struct Kernels {
   const char* name;
   std::array<Kernel, static_cast<size_t>(Op::Count)> run;
   Kernel merge_attention;  // second step of Attend when contexts were split
+  Kernel adapt_up;         // second step of Adapt
   bool (*splits_attention)(const Frame&, const Instruction&, int threads);
   size_t (*partial_floats)(const Frame&, const Instruction&);
   LogitKernels logits;

@@ -139,6 +139,23 @@ void Machine::write_pages(const int32_t* pages, size_t count, const uint8_t* fro
     std::memcpy(page(pages[i]), from, page_bytes());
 }
 
+void Machine::set_adapters(const std::vector<std::vector<Change>>& adapters) {
+  for (const auto& changes : adapters)
+    for (const Change& change : changes) {
+      bool known = false;
+      for (const Instruction& each : instructions_) {
+        if (each.op != Op::Adapt || each.site != change.site) continue;
+        require(each.one(Role::X).columns == change.in && each.one(Role::Y).columns == change.out,
+                "a matrix of an adapter has another shape than its site");
+        known = true;
+      }
+      require(known, "an adapter changes what the program has no instruction for");
+    }
+  Adapters fresh(adapters);
+  const std::lock_guard alone(running_);
+  adapters_ = std::move(fresh);
+}
+
 int Machine::add_slot() {
   slots_.emplace_back();
   return static_cast<int>(slots_.size()) - 1;
@@ -240,11 +257,57 @@ void Machine::make_room(const Batch& batch, const Output& output, float* result)
 }
 
 Holdings Machine::holdings() const {
-  return {buffers_, weights_, vectors_, caches_, slots_.size(), context_};
+  return {buffers_, weights_, vectors_, caches_, slots_.size(), context_, adapters_.count()};
 }
 
 Frame Machine::frame_for(const Batch& batch) {
-  return {batch, buffers_, addresses_, weights_, vectors_, caches_, rotations_, partials_.data()};
+  return {batch,      buffers_,         addresses_, weights_,        vectors_,         caches_,
+          rotations_, partials_.data(), adapters_,  adapted_tokens_, adapted_selected_};
+}
+
+namespace {
+
+// Rows with the same adapter beside each other, in tiles; adapter_of(row) is 0 for none.
+template <class AdapterOf>
+void group_rows(AdaptedRows& to, int rows, AdapterOf adapter_of) {
+  to.rows.clear();
+  to.tiles.clear();
+  for (int row = 0; row < rows; ++row)
+    if (adapter_of(row) != 0) to.rows.push_back(row);
+  std::stable_sort(to.rows.begin(), to.rows.end(),
+                   [&](int a, int b) { return adapter_of(a) < adapter_of(b); });
+  for (size_t i = 0; i < to.rows.size(); ++i) {
+    const int adapter = adapter_of(to.rows[i]);
+    const bool fits = !to.tiles.empty() && to.tiles.back().adapter == adapter &&
+                      to.tiles.back().count < AdaptedRows::kTile;
+    if (fits)
+      ++to.tiles.back().count;
+    else
+      to.tiles.push_back({adapter, static_cast<int>(i), 1});
+  }
+}
+
+// Whether an adapter of the batch changes rows at the site of an Adapt.
+bool is_adapted(const Frame& frame, const Instruction& instruction) {
+  const auto& tiles = frame.adapted(instruction.one(Role::Y)).tiles;
+  return std::any_of(tiles.begin(), tiles.end(),
+                     [&](const auto& tile) { return frame.change(tile, instruction) != nullptr; });
+}
+
+bool in_place(const Instruction& instruction) {
+  const Operand &a = instruction.one(Role::A), &y = instruction.one(Role::Y);
+  return a.buffer == y.buffer && a.start == y.start;
+}
+
+}  // namespace
+
+void Machine::group_adapted(const Batch& batch) {
+  const auto of_token = [&](int token) {
+    return batch.adapters ? batch.adapters[batch.sequence_of[size_t(token)]] : 0;
+  };
+  group_rows(adapted_tokens_, batch.tokens, of_token);
+  group_rows(adapted_selected_, batch.selected,
+             [&](int row) { return of_token(batch.output_rows[row]); });
 }
 
 void Machine::turn_rotations(const Batch& batch, const Lane& lane) {
@@ -283,17 +346,19 @@ void Machine::look_ahead(const Output& output, size_t position, const Lane& lane
 
 void Machine::step(const Frame& frame, int index, const Lane& lane, Ahead& ahead) {
   const Instruction& instruction = instructions_[size_t(index)];
+  const bool adapts = instruction.op == Op::Adapt && is_adapted(frame, instruction);
+  if (instruction.op == Op::Adapt && !adapts && in_place(instruction)) return;
   kernels_.run[static_cast<size_t>(instruction.op)](frame, instruction, lane);
   pool_.barrier().wait([&] {
     for (int line = 0; line < 4 && ahead.at < ahead.stop; ++line, ahead.at += 64)
       __builtin_prefetch(ahead.at, 0, 2);
   });
-  if (instruction.op != Op::Attend ||
-      !kernels_.splits_attention(frame, instruction, pool_.threads()))
-    return;
+  const bool splits = instruction.op == Op::Attend &&
+                      kernels_.splits_attention(frame, instruction, pool_.threads());
+  if (!splits && !adapts) return;
   const Lane second{lane.index, lane.count, &counters_[instructions_.size() + size_t(index)],
                     lane.scratch};
-  kernels_.merge_attention(frame, instruction, second);
+  (adapts ? kernels_.adapt_up : kernels_.merge_attention)(frame, instruction, second);
   pool_.barrier().wait();
 }
 
@@ -329,8 +394,10 @@ void Machine::run(const Batch& batch, int index, float* result) {
   }
   for (size_t i = 0; i <= 2 * instructions_.size(); ++i)
     counters_[i].store(0, std::memory_order_relaxed);
+  group_adapted(batch);
   const Frame sizes = frame_for(batch);
-  size_t partials = 0;
+  size_t partials = adapted_tokens_.rows.size();
+  partials = std::max(partials, adapted_selected_.rows.size()) * size_t(adapters_.stride());
   for (int at : output.instructions) {
     const Instruction& instruction = instructions_[size_t(at)];
     if (instruction.op == Op::Attend &&

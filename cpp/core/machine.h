@@ -55,6 +55,10 @@ class Machine {
   // Memory for the result of a run, f32[rows, columns]. Not to be called by two threads at once.
   std::shared_ptr<Memory> take_result(size_t bytes) { return results_.take(bytes); }
 
+  // Takes adapters 1, 2 … in the place of those that there were. Throws std::invalid_argument for a
+  // change that fits no instruction; waits for a run to end.
+  void set_adapters(const std::vector<std::vector<Change>>& adapters);
+
   // KV pages as they lie in memory: all layers of a page, one after another. All throw
   // std::invalid_argument for a page that there is not, and wait for a run to end.
   size_t page_bytes() const { return caches_.empty() ? 0 : caches_.front().page_stride; }
@@ -92,6 +96,7 @@ class Machine {
   };
   void look_ahead(const Output& output, size_t position, const Lane& lane, Ahead& ahead) const;
   void step(const Frame& frame, int index, const Lane& lane, Ahead& ahead);
+  void group_adapted(const Batch& batch);
   Frame frame_for(const Batch& batch);
   uint8_t* take_weight_memory(size_t bytes);
   void place_caches();
@@ -117,6 +122,9 @@ class Machine {
   std::vector<Output> outputs_;
   std::vector<Memory> scratch_;
   std::vector<float> partials_;
+  Adapters adapters_;
+  AdaptedRows adapted_tokens_;
+  AdaptedRows adapted_selected_;
   std::unique_ptr<std::atomic<int>[]> counters_;
   std::vector<uint64_t> ticks_;
   int64_t runs_ = 0;

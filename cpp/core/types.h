@@ -16,6 +16,7 @@ enum class Op : uint8_t {
   Quantize,
   Matmul,
   GatedMatmul,
+  Adapt,
   Activate,
   Gate,
   Rope,
@@ -107,6 +108,7 @@ struct Instruction {
   int kv_heads = 1;
   int window = 0;
   int offset = 0;
+  int site = 0;    // what adapters know the product as, for Adapt
   int table = -1;  // index of the rotation table, for opcodes with frequencies
 
   const std::vector<Operand>& all(Role role) const { return operands[static_cast<size_t>(role)]; }

@@ -29,6 +29,7 @@ Batch Feed::batch() {
   batch.pages = pages.data();
   batch.output_rows = output_rows.data();
   batch.token_types = token_types.empty() ? nullptr : token_types.data();
+  batch.adapters = adapters.empty() ? nullptr : adapters.data();
   return batch;
 }
 

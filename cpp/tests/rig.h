@@ -19,6 +19,7 @@ struct Feed {
   std::vector<int32_t> pages;
   std::vector<int32_t> output_rows;
   std::vector<int32_t> token_types;
+  std::vector<int32_t> adapters;
   std::vector<int32_t> token_ids;
   std::vector<int32_t> starts;
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from overclock.model.formats import Format
 from overclock.program.isa import Op
-from overclock.program.program import Element, Operand, Program
+from overclock.program.program import Element, Operand, Program, Rows
 from tests.program.damage import (
+    ADAPTED,
     ENCODER,
     FUSED,
     PLAIN,
@@ -139,6 +140,14 @@ ATTRIBUTES: dict[str, tuple[Callable[[], Program], str]] = {
         lambda: with_attribute(PLAIN, Op.GATE, activation="swish"),
         "activation must be one of none, silu, .*, not 'swish'",
     ),
+    "site without a name": (
+        lambda: with_attribute(ADAPTED, Op.ADAPT, site=""),
+        "its site has no name",
+    ),
+    "site that is no name": (
+        lambda: with_attribute(ADAPTED, Op.ADAPT, site=3),
+        "site must be str, not 3",
+    ),
     "unknown style": (
         lambda: with_attribute(PLAIN, Op.ROPE, style="round"),
         "style must be one of halves, interleaved, not 'round'",
@@ -157,6 +166,16 @@ SHAPES: dict[str, tuple[Callable[[], Program], str]] = {
     "bias": (
         lambda: with_operand(FUSED, Op.MATMUL, "bias", Operand("blk.0.attn_q.bias")),
         "bias has 128 columns, but w asks for 256",
+    ),
+    "adapter": (
+        lambda: with_operand(ADAPTED, Op.ADAPT, "a", Operand("0.k")),
+        "y has 128 columns, but a asks for 64",
+    ),
+    "rows of an adapter": (
+        lambda: with_operand(
+            with_new(ADAPTED, activation("s", 64, Rows.SELECTED)), Op.ADAPT, "x", Operand("s")
+        ),
+        "x has L rows where T are wanted",
     ),
     "gate and up": (
         lambda: with_operand(FUSED, Op.GATED_MATMUL, "up", Operand("blk.0.attn_q.weight")),

@@ -14,6 +14,7 @@ from tests.program.models import BERT, decoder, encoder
 
 PLAIN = compile(decoder(head_norms=True), passes=[])
 FUSED = compile(decoder(format=Format.Q8_0, head_norms=True, biases=True))
+ADAPTED = compile(decoder(), passes=[], adapters=["blk.0.attn_q.weight"])
 ENCODER = compile(encoder(replace(BERT, head="sequence"), format=Format.Q8_0))
 
 

@@ -58,7 +58,7 @@ def test_all_but() -> None:
 
 def test_an_unknown_pass_is_refused_with_the_known_ones() -> None:
     for refuse in (lambda: compile(decoder(), passes=["fuse_all"]), lambda: all_but(["fuse_all"])):
-        with pytest.raises(InputError, match="no pass 'fuse_all'; the passes are select_early, "):
+        with pytest.raises(InputError, match="no pass 'fuse_all'; the passes are adapt_late, "):
             refuse()
 
 
@@ -70,6 +70,28 @@ def test_exact_mode_refuses_a_pass_that_rounds() -> None:
 def test_only_i8_can_be_asked_for() -> None:
     with pytest.raises(InputError, match="Q4_0"):
         compile(decoder(), weight_format=Format.Q4_0)
+
+
+@pytest.mark.parametrize("site", ["blk.9.attn_q.weight", "blk.0.attn_norm.weight", "attn_q"])
+def test_a_matrix_that_no_adapter_can_change_is_named(site: str) -> None:
+    with pytest.raises(InputError, match=f"decoder has no matrix '{site}' that an adapter"):
+        compile(decoder(), adapters=["blk.0.attn_q.weight", site])
+
+
+def test_without_adapters_the_program_is_what_it_was() -> None:
+    model = decoder(format=Format.Q8_0)
+    assert compile(model, adapters=()) == compile(model)
+    assert not compile(model).sites
+
+
+def test_a_program_knows_the_sites_of_adapters() -> None:
+    sites = ["blk.1.ffn_down.weight", "blk.0.attn_q.weight"]
+    for passes in (None, ()):
+        program = compile(decoder(), adapters=sites, passes=passes)
+        assert dict(program.sites) == {
+            "blk.0.attn_q.weight": (64, 128),
+            "blk.1.ffn_down.weight": (96, 64),
+        }
 
 
 def test_an_unknown_family_is_named() -> None:

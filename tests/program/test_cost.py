@@ -89,6 +89,30 @@ def test_by_hand(program: Program, op: Op, expected: Cost) -> None:
     assert cost(program, first(program, op), LOAD) == expected
 
 
+def test_adapters_by_hand() -> None:
+    site = "blk.0.attn_v.weight"  # 64 → 64
+    load = replace(LOAD, adapters=(2, 0), ranks={site: (4, 8), "blk.0.attn_q.weight": (1, 1)})
+    plain = first(compile(decoder(), passes=[], adapters=[site]), Op.ADAPT)
+    # 5 rows of 64 · 8 and 8 · 64 products, a sum each; a and y have all 6 rows
+    spent = Cost(5 * (2 * 8 * 128 + 64), 4 * 8 * 128, 5 * 256 + 2 * 6 * 256)
+    assert cost(compile(decoder(), passes=[], adapters=[site]), plain, load) == spent
+    program = compile(decoder(), adapters=[site])
+    in_place = first(program, Op.ADAPT)
+    assert cost(program, in_place, load) == replace(spent, activation_bytes=3 * 5 * 256)
+    assert cost(program, in_place, replace(load, adapters=(1, 2))).weight_bytes == 4 * 12 * 128
+    for nothing in (LOAD, replace(load, adapters=(0, 0)), replace(load, ranks={site: (4, 0)})):
+        assert cost(program, in_place, nothing) == Cost()
+
+
+def test_adapted_selected_rows_by_hand() -> None:
+    site = "blk.1.ffn_down.weight"  # 96 → 64
+    program = compile(decoder(), adapters=[site])
+    load = replace(LOAD, adapters=(1, 0), ranks={site: (4,)})
+    # 5 of 6 tokens have the adapter, and so 2 of the 2 selected rows are taken to have it
+    expected = Cost(2 * (2 * 4 * 160 + 64), 4 * 4 * 160, 2 * 4 * (96 + 64 + 64))
+    assert cost(program, first(program, Op.ADAPT), load) == expected
+
+
 def test_a_residual_and_a_rounding_by_hand() -> None:
     output = FUSED.instructions[5]
     assert "residual" in output.inputs

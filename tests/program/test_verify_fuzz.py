@@ -26,13 +26,14 @@ GOOD = [
     compile(gemma(), passes=[]),
     compile(encoder(replace(BERT, head="sequence", normalize=True)), weight_format=Format.I8),
     compile(encoder(replace(BERT, head="masked_lm")), passes=[]),
+    compile(decoder(), adapters=["blk.0.attn_q.weight", "blk.1.ffn_down.weight"]),
 ]
 
 numbers = st.sampled_from([-(1 << 63), -1, 0, 1, 2, 3, 16, 31, 32, 64, 128, 1 << 31, 1 << 63])
 ROLES = sorted(
     {role.rstrip("?*") for each in SIGNATURES.values() for role in (*each.inputs, *each.outputs)}
 )
-ATTRIBUTES = sorted({*OPTIONAL_ATTRIBUTES, "style", "method", "kv_heads", "colour"})
+ATTRIBUTES = sorted({*OPTIONAL_ATTRIBUTES, "site", "style", "method", "kv_heads", "colour"})
 values: st.SearchStrategy[object] = st.one_of(
     numbers,
     st.floats(),

@@ -17,7 +17,7 @@ IntArray = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class BatchRules:
-    """What a program, and a machine with `pages` KV pages, can take."""
+    """What a program, and a machine with `pages` KV pages and some `adapters`, can take."""
 
     outputs: frozenset[str]
     vocabulary: int
@@ -25,6 +25,7 @@ class BatchRules:
     token_types: int
     keeps_kv: bool
     pages: int
+    adapters: int = 0
 
     @classmethod
     def of(cls, program: Program, pages: int) -> BatchRules:
@@ -56,6 +57,8 @@ class BatchRules:
         _check_range("output row", batch.output_rows, len(batch.token_ids))
         if batch.token_types is not None:
             _check_range("token type", batch.token_types, self.token_types)
+        if batch.adapters is not None:
+            _check_range("adapter", batch.adapters, self.adapters + 1)
 
     def _check_positions(self, batch: Batch) -> None:
         ends = batch.contexts.astype(np.int64) + np.diff(batch.starts)
@@ -123,6 +126,7 @@ def _check_arrays(batch: Batch) -> None:
         "pages": (batch.pages, (sequences, None)),
         "output_rows": (batch.output_rows, (None,)),
         "token_types": (batch.token_types, (tokens,)),
+        "adapters": (batch.adapters, (sequences,)),
     }
     for name, (array, shape) in wanted.items():
         if array is not None:

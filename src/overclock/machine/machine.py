@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overclock.machine.pages import PageNumbers
+from overclock.model.adapter import Adapter
 from overclock.model.model import Tensor
 from overclock.program.program import KvFormat as KvFormat
 from overclock.program.program import Program
@@ -29,6 +30,8 @@ class Batch:
     output_rows: ``int32[L]``; rows that outputs over selected rows are wanted for
     token_types: ``int32[T]`` or None for all zero
     output: which of the program's outputs to compute
+    adapters: ``int32[S]``; the adapter of each sequence, counted from 1 as `set_adapters` got them,
+        0 for none; None for none at all
     """
 
     token_ids: NDArray[np.int32]
@@ -38,6 +41,7 @@ class Batch:
     output_rows: NDArray[np.int32]
     output: str
     token_types: NDArray[np.int32] | None = None
+    adapters: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,14 @@ class Machine(Protocol):
         the memory of one that nobody holds any more for a later run.
 
         Raises MachineError if the batch does not fit the program (ids, positions, pages).
+        """
+
+    def set_adapters(self, adapters: Sequence[Adapter]) -> None:
+        """Take adapters for the loaded program in the place of those that there were.
+
+        They are numbered from 1 on in `Batch.adapters`. Not to be called while a run is under way.
+
+        Raises MachineError if the program was not compiled for what one of them changes.
         """
 
     @property

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overclock import _native
 from overclock.errors import MachineError
+from overclock.machine.adapters import check_adapters
 from overclock.machine.batch import BatchRules
 from overclock.machine.computer import usable_cores
 from overclock.machine.machine import Batch, Counters
 from overclock.machine.pages import PageNumbers, PageRules
 from overclock.machine.weights import weight_of
+from overclock.model.adapter import Adapter
 from overclock.model.model import Tensor
 from overclock.program.isa import OPTIONAL_ATTRIBUTES, Op
 from overclock.program.plan import plan
@@ -153,6 +156,25 @@ class NativeMachine:
         self._rules = BatchRules.of(program, pages)
         self._pages = PageRules.of(program, pages, self._core.page_bytes)
 
+    def set_adapters(self, adapters: Sequence[Adapter]) -> None:
+        """Take adapters in the place of those that there were; MachineError as in `Machine`."""
+        program = check_adapters(self._program, adapters)
+        sites = {site: number for number, site in enumerate(program.sites)}
+        try:
+            self._core.set_adapters(
+                [
+                    [(sites[site], each.scale, each.a, each.b) for site, each in one.sites.items()]
+                    for one in adapters
+                ]
+            )
+        except ValueError as error:
+            raise MachineError(f"the adapters do not fit {program.name}: {error}") from error
+        except MemoryError as error:
+            raise MachineError(
+                f"there is not enough memory for {len(adapters)} adapters"
+            ) from error
+        self._rules = replace(self._rules, adapters=len(adapters))
+
     def run(self, batch: Batch) -> NDArray[np.float32]:
         """One pass over the batch; the wanted output as ``f32[rows, columns]``.
 
@@ -168,6 +190,7 @@ class NativeMachine:
                 batch.pages,
                 batch.output_rows,
                 batch.token_types,
+                batch.adapters,
                 self._outputs[batch.output],
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -287,6 +310,8 @@ class _Loader:
             for name, value in instruction.attributes.items()
             if value != OPTIONAL_ATTRIBUTES.get(name)
         }
+        if instruction.op is Op.ADAPT:
+            attributes["site"] = list(self._program.sites).index(str(instruction.attribute("site")))
         frequencies = [
             value
             for operand in instruction.inputs.get("frequencies", ())

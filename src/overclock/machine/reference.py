@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overclock.errors import MachineError
+from overclock.machine.adapters import check_adapters
 from overclock.machine.batch import BatchRules, positions, row_count
 from overclock.machine.machine import Batch, Counters, KvFormat
 from overclock.machine.pages import PageNumbers, PageRules
-from overclock.machine.reference_ops import OPS, Array, Cache, Sequence, Step, quantized
+from overclock.machine.reference_ops import OPS, Array, Cache, Step, quantized
+from overclock.machine.reference_ops import Sequence as Part
 from overclock.machine.tally import Tally
 from overclock.machine.weights import weight_of
+from overclock.model.adapter import Adapter
 from overclock.model.formats import Format, quantize_rows
 from overclock.model.model import Tensor
-from overclock.program.program import Buffer, Instruction, Kind, Operand, Program
+from overclock.program.isa import Op
+from overclock.program.program import Buffer, Instruction, Kind, Operand, Program, Rows
 
 
 class ReferenceMachine:
@@ -51,9 +56,16 @@ class ReferenceMachine:
             for cache in program.caches
         }
         self._program = program
+        self._adapters: tuple[Adapter, ...] = ()
         self._rules = BatchRules.of(program, pages)
         self._pages = PageRules.of(program, pages, sum(c.page_bytes for c in self._caches.values()))
         self._tally = Tally(len(program.instructions))
+
+    def set_adapters(self, adapters: Sequence[Adapter]) -> None:
+        """Take adapters in the place of those that there were; MachineError as in `Machine`."""
+        check_adapters(self._program, adapters)
+        self._adapters = tuple(adapters)
+        self._rules = replace(self._rules, adapters=len(adapters))
 
     def run(self, batch: Batch) -> NDArray[np.float32]:
         """One pass over the batch; the wanted output as ``f32[rows, columns]``.
@@ -63,7 +75,7 @@ class ReferenceMachine:
         if self._program is None:
             raise MachineError("the machine has no program; call load() first")
         self._rules.check(batch)
-        run = _Run(self._program, batch, self._fixed, self._caches)
+        run = _Run(self._program, batch, self._fixed, self._caches, self._adapters)
         for index in self._program.needed_for(batch.output):
             start = perf_counter()
             run.step(self._program.instructions[index])
@@ -122,6 +134,7 @@ class _Run:
         batch: Batch,
         fixed: Mapping[str, Array],
         caches: Mapping[str, Cache],
+        adapters: tuple[Adapter, ...],
     ) -> None:
         self._program = program
         self._batch = batch
@@ -134,8 +147,9 @@ class _Run:
             "positions": self._positions,
             "token_types": types,
         }
+        self._adapters = _adapter_of_rows(batch, adapters)
         self._sequences = tuple(
-            Sequence(slice(first, last), self._positions[first:last], pages)
+            Part(slice(first, last), self._positions[first:last], pages)
             for first, last, pages in zip(batch.starts, batch.starts[1:], batch.pages, strict=False)
         )
 
@@ -149,11 +163,19 @@ class _Run:
             self._batch.output_rows,
             self._caches,
             self._ids,
+            self._adapters_of(instruction) if instruction.op is Op.ADAPT else (),
         )
         values = OPS[instruction.op](step)
         for role, operands in instruction.outputs.items():
             if role != "cache":
                 self._write(operands[0], values[role])
+
+    def _adapters_of(self, instruction: Instruction) -> tuple[Adapter | None, ...]:
+        """The adapter of the sequence of each row that the instruction writes."""
+        buffer = self._program.buffers[instruction.outputs["y"][0].buffer]
+        if buffer.rows is Rows.SELECTED:
+            return tuple(self._adapters[token] for token in self._batch.output_rows)
+        return self._adapters
 
     def value(self, operand: Operand) -> Array:
         """An operand's ``f32[rows, columns]``."""
@@ -177,6 +199,14 @@ class _Run:
         target[:] = 0 if buffer.element.terms else value
         for _ in range(buffer.element.terms):
             target += quantized(value - target)
+
+
+def _adapter_of_rows(batch: Batch, adapters: tuple[Adapter, ...]) -> tuple[Adapter | None, ...]:
+    """The adapter of each token's sequence."""
+    lengths = np.diff(batch.starts)
+    numbers = np.zeros_like(batch.contexts) if batch.adapters is None else batch.adapters
+    choice = (None, *adapters)
+    return tuple(choice[number] for number in np.repeat(numbers, lengths))
 
 
 def _page_size(side: Array) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overclock.machine.machine import KvFormat
+from overclock.model.adapter import Adapter
 from overclock.program.isa import Op
 from overclock.program.program import GROUP, PAGE_TOKENS, Instruction
 
@@ -164,6 +165,7 @@ class Step:
     output_rows: IntArray
     caches: Mapping[str, Cache]
     ids: Mapping[str, IntArray] = field(default_factory=dict)
+    adapters: tuple[Adapter | None, ...] = ()  # of the sequence of each row, for `adapt`
 
     def __getitem__(self, role: str) -> Array:
         """The one operand of a role."""
@@ -259,6 +261,16 @@ def gated_matmul(step: Step) -> Values:
     return {"y": step.activated(step["x"] @ step["gate"].T) * (step["x"] @ step["up"].T)}
 
 
+def adapt(step: Step) -> Values:
+    """`a` + scale · (x · Aᵀ) · Bᵀ in the rows whose adapter has A and B for the site."""
+    x, y, site = step["x"], step["a"].copy(), step.text("site")
+    for row, adapter in enumerate(step.adapters):
+        if adapter is not None and site in adapter.sites:
+            change = adapter.sites[site]
+            y[row] += np.float32(change.scale) * ((x[row] @ change.a.T) @ change.b.T)
+    return {"y": y}
+
+
 def activate(step: Step) -> Values:
     """activation(x)."""
     return {"y": step.activated(step["x"])}
@@ -351,6 +363,7 @@ OPS: Mapping[Op, Callable[[Step], Values]] = {
     Op.QUANTIZE: quantize,
     Op.MATMUL: matmul,
     Op.GATED_MATMUL: gated_matmul,
+    Op.ADAPT: adapt,
     Op.ACTIVATE: activate,
     Op.GATE: gate,
     Op.ROPE: rope,

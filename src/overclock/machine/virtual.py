@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overclock.errors import InputError, MachineError
+from overclock.machine.adapters import check_adapters, ranks
 from overclock.machine.batch import BatchRules, row_count
 from overclock.machine.machine import Batch, Counters, KvFormat
 from overclock.machine.pages import PageNumbers, PageRules
 from overclock.machine.tally import Tally
+from overclock.model.adapter import Adapter
 from overclock.model.model import Tensor
 from overclock.program.cost import Cost, Load, cost, kv_token_bytes, uses_integers
 from overclock.program.program import PAGE_TOKENS, Program
@@ -71,6 +73,12 @@ class VirtualMachine:
         self._pages = PageRules.of(program, pages, PAGE_TOKENS * token)
         self._needed = {output: program.needed_for(output) for output in program.outputs}
         self._tally = Tally(len(program.instructions))
+        self._ranks: Mapping[str, tuple[int, ...]] = {}
+
+    def set_adapters(self, adapters: Sequence[Adapter]) -> None:
+        """Take the ranks of adapters; MachineError as in `Machine`."""
+        self._ranks = ranks(check_adapters(self._program, adapters), adapters)
+        self._rules = replace(self._rules, adapters=len(adapters))
 
     def run(self, batch: Batch) -> NDArray[np.float32]:
         """Zeros in the shape of the wanted output; the time goes to `last_seconds` and counters.
@@ -112,7 +120,7 @@ class VirtualMachine:
 
     def _modelled(self, program: Program, batch: Batch) -> NDArray[np.float64]:
         """Seconds of each instruction, ``f64[instructions]``."""
-        load = load_of(batch)
+        load = replace(load_of(batch), ranks=self._ranks)
         seconds = np.zeros(len(program.instructions))
         for index in self._needed[batch.output]:
             instruction = program.instructions[index]
@@ -125,4 +133,5 @@ def load_of(batch: Batch) -> Load:
     """What a batch brings, as far as its cost depends on it."""
     lengths = tuple(int(length) for length in np.diff(batch.starts))
     contexts = tuple(int(context) for context in batch.contexts)
-    return Load(lengths, contexts, len(batch.output_rows))
+    adapters = () if batch.adapters is None else tuple(batch.adapters.tolist())
+    return Load(lengths, contexts, len(batch.output_rows), adapters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from overclock.errors import ModelError
 from overclock.model.formats import Format
@@ -24,11 +24,21 @@ class Builder:
     written belong to; it also goes in front of the names of their activations.
     """
 
-    def __init__(self, model: Model, weight_format: Format | None = None) -> None:
-        """`weight_format` is what floating-point matrices are held in, None for their own."""
+    def __init__(
+        self,
+        model: Model,
+        weight_format: Format | None = None,
+        adapted: Collection[str] = (),
+    ) -> None:
+        """Start a program.
+
+        weight_format: what floating-point matrices are held in, None for their own.
+        adapted: names of the matrices that adapters may change.
+        """
         self.layer: int | None = None
         self._model = model
         self._weight_format = weight_format
+        self._adapted = frozenset(adapted)
         self._instructions: list[Instruction] = []
         self._buffers: dict[str, Buffer] = {}
         self._constants: dict[str, tuple[float, ...]] = {}
@@ -108,14 +118,18 @@ class Builder:
     ) -> str:
         """`x` times the matrix ``prefix.weight``, plus the tensor `bias`.
 
-        `bias` defaults to ``prefix.bias`` if there is one.
+        `bias` defaults to ``prefix.bias`` if there is one. If adapters may change the matrix, what
+        they change is added.
         """
         w = self.matrix(f"{prefix}.weight", columns, self._buffers[x].columns)
         inputs = {"x": x, "w": w}
         bias = f"{prefix}.bias" if bias is None else bias
         if self.has(bias):
             inputs["bias"] = self.vector(bias, columns)
-        return self._emit(Op.MATMUL, inputs, name, columns, self._rows(x))
+        if w not in self._adapted:
+            return self._emit(Op.MATMUL, inputs, name, columns, self._rows(x))
+        a = self._emit(Op.MATMUL, inputs, f"{name}_base", columns, self._rows(x))
+        return self._emit(Op.ADAPT, {"x": x, "a": a}, name, columns, self._rows(x), {"site": w})
 
     def activate(self, name: str, x: str, activation: str) -> str:
         """The activation of x, elementwise."""

@@ -20,6 +20,7 @@ def compile(
     exact: bool = False,
     weight_format: Format | None = None,
     passes: Collection[str] | None = None,
+    adapters: Collection[str] = (),
 ) -> Program:
     """The verified program of `model`.
 
@@ -27,9 +28,12 @@ def compile(
     weight_format: `Format.I8` asks the machine to quantise floating-point matrices as it loads
         them, a row at a time; None leaves every weight in its own format.
     passes: names of the passes to apply, in the order of `passes.PASSES`; None for all.
+    adapters: names of the matrices that adapters may change (`Adapter.sites`); only there has the
+        program an instruction for them.
 
     Raises ModelError if the model lacks a tensor or is of an unknown family, InputError for an
-    unknown pass or weight format, ProgramError if the result is not well formed.
+    unknown pass or weight format or a matrix that no adapter can change, ProgramError if the result
+    is not well formed.
     """
     if weight_format not in (None, Format.I8):
         raise InputError(f"weights cannot be held as {weight_format}; leave it out, or take I8")
@@ -38,7 +42,10 @@ def compile(
     if write is None:
         known = ", ".join(FAMILIES)
         raise ModelError(f"{model.name} is of the family {model.config.family}; known: {known}")
-    program = replace(write(model, weight_format), exact=exact)
+    program = replace(write(model, weight_format, adapters), exact=exact)
+    for site in adapters:
+        if site not in program.sites:
+            raise InputError(f"{model.name} has no matrix {site!r} that an adapter could change")
     for each in chosen:
         program = each.apply(program)
     verify(program)

@@ -9,7 +9,7 @@ of a sequence are read once. What a machine does beyond this is its own loss.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from overclock.errors import InputError
 from overclock.program.isa import Op
@@ -57,12 +57,15 @@ class Load:
     """What a batch brings, as far as the cost depends on it.
 
     lengths: new tokens of each sequence; contexts: tokens it already has; selected: rows whose
-    output is wanted.
+    output is wanted; adapters: number of each sequence's adapter, 0 or an empty tuple for none;
+    ranks: of adapters 1, 2 … at each site, 0 where one changes nothing.
     """
 
     lengths: tuple[int, ...]
     contexts: tuple[int, ...]
     selected: int
+    adapters: tuple[int, ...] = ()
+    ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
     def prompt(cls, tokens: int) -> Load:
@@ -219,6 +222,8 @@ class _View:
 
     def weight_bytes(self) -> int:
         """Weights and constants read; of a table only the rows looked up."""
+        if self.instruction.op is Op.ADAPT:
+            return 4 * self.adapter_columns() * sum(self.ranks().values())
         if self.instruction.op is Op.EMBED:
             tokens = self.load.rows(Rows.TOKENS)
             return weight_bytes(self.buffer(self.operand("table")), tokens)
@@ -230,10 +235,39 @@ class _View:
     def activation_bytes(self) -> int:
         """Rows read and written, and the batch's integers."""
         read = sum(self._row_bytes(o) * self._rows_read(o) for o in self.instruction.reads())
-        written = sum(
-            self._row_bytes(o) * self.rows(self.buffer(o)) for o in self.instruction.writes()
-        )
+        written = sum(self._row_bytes(o) * self._rows_written(o) for o in self.instruction.writes())
         return read + written
+
+    def ranks(self) -> dict[int, int]:
+        """Number of each adapter that changes rows here → its rank."""
+        ranks = (0, *self.load.ranks.get(str(self.instruction.attribute("site")), ()))
+        used = set(self.load.adapters)
+        return {number: rank for number, rank in enumerate(ranks) if rank and number in used}
+
+    def adapter_columns(self) -> int:
+        """Columns of an adapter's two matrices together, for each rank."""
+        x, y = self.operand("x"), self.operand("y")
+        return self.program.columns(x) + self.program.columns(y)
+
+    def adapted_rows(self) -> dict[int, int]:
+        """Number of each adapter that changes rows here → those rows.
+
+        Selected rows are taken to be spread evenly over all tokens.
+        """
+        tokens = dict.fromkeys(self.ranks(), 0)
+        for number, length in zip(self.load.adapters, self.load.lengths, strict=False):
+            if number in tokens:
+                tokens[number] += length
+        total, rows = sum(self.load.lengths), self.rows(self.buffer(self.operand("y")))
+        return {number: -(-count * rows // total) for number, count in tokens.items()}
+
+    def _is_in_place(self) -> bool:
+        return self.instruction.inputs["a"] == self.instruction.outputs["y"]
+
+    def _rows_written(self, operand: Operand) -> int:
+        if self.instruction.op is Op.ADAPT and self._is_in_place():
+            return sum(self.adapted_rows().values())
+        return self.rows(self.buffer(operand))
 
     def _row_bytes(self, operand: Operand) -> int:
         """Bytes of one row without padding; 0 of what is no activation and no input."""
@@ -246,8 +280,13 @@ class _View:
         return 4 * columns
 
     def _rows_read(self, operand: Operand) -> int:
-        """A selection, or the first of each sequence, reads only the rows it writes."""
+        """A selection, or the first of each sequence, reads only the rows it writes.
+
+        So does what adapters change; where that happens in place, other rows are left alone.
+        """
         op = self.instruction.op
+        if op is Op.ADAPT and (operand == self.operand("x") or self._is_in_place()):
+            return sum(self.adapted_rows().values())
         first = op is Op.POOL and self.instruction.attribute("method") == "first"
         source = self.operand("y") if op is Op.SELECT or first else operand
         return self.rows(self.buffer(source))
@@ -287,6 +326,13 @@ def _gated_matmul(view: _View) -> int:
     return view.count("y") * (4 * inner + view.activation() + 1)
 
 
+def _adapt(view: _View) -> int:
+    """x · Aᵀ and the product of that with Bᵀ, and the sum with a."""
+    rows, inner = view.adapted_rows(), view.adapter_columns()
+    products = sum(2 * rows[number] * rank * inner for number, rank in view.ranks().items())
+    return products + sum(rows.values()) * view.program.columns(view.operand("y"))
+
+
 def _rope_store(view: _View) -> int:
     norms = sum(
         RMSNORM * view.count(role)
@@ -324,6 +370,7 @@ OPERATIONS: Mapping[Op, Callable[[_View], int]] = {
     Op.QUANTIZE: _per_number("x", 0),
     Op.MATMUL: _matmul,
     Op.GATED_MATMUL: _gated_matmul,
+    Op.ADAPT: _adapt,
     Op.ACTIVATE: lambda view: view.count("x") * view.activation(),
     Op.GATE: lambda view: view.count("y") * (view.activation() + 1),
     Op.ROPE: _per_number("x", ROPE),

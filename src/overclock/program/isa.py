@@ -25,6 +25,7 @@ class Op(StrEnum):
     QUANTIZE = "quantize"
     MATMUL = "matmul"
     GATED_MATMUL = "gated_matmul"
+    ADAPT = "adapt"
     ACTIVATE = "activate"
     GATE = "gate"
     ROPE = "rope"
@@ -90,6 +91,13 @@ SIGNATURES: dict[Op, Signature] = {
         ("y",),
         {"activation": str},
         "y = activation(x · gateᵀ) · (x · upᵀ), elementwise",
+    ),
+    Op.ADAPT: Signature(
+        ("x", "a"),
+        ("y",),
+        {"site": str},
+        "y[t] = a[t] + scale · (x[t] · Aᵀ) · Bᵀ with the matrices that the adapter of the row's "
+        "sequence has for the weight `site`; y[t] = a[t] where there is none; y may be a",
     ),
     Op.ACTIVATE: Signature(("x",), ("y",), {"activation": str}, "y = activation(x)"),
     Op.GATE: Signature(

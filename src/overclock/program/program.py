@@ -86,6 +86,11 @@ class Operand:
     def __str__(self) -> str:
         return self.buffer if self.stop is None else f"{self.buffer}[{self.start}:{self.stop}]"
 
+    def overlaps(self, other: Operand) -> bool:
+        """Whether both share columns of a buffer."""
+        ends = [float("inf") if each.stop is None else each.stop for each in (self, other)]
+        return self.buffer == other.buffer and self.start < ends[1] and other.start < ends[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
@@ -133,6 +138,18 @@ class Program:
         """Width of an operand."""
         stop = self.buffers[operand.buffer].columns if operand.stop is None else operand.stop
         return stop - operand.start
+
+    @cached_property
+    def sites(self) -> Mapping[str, tuple[int, int]]:
+        """Weights that adapters may change → columns of what comes in and of what goes out."""
+        return {
+            str(each.attribute("site")): (
+                self.columns(each.inputs["x"][0]),
+                self.columns(each.outputs["y"][0]),
+            )
+            for each in self.instructions
+            if each.op is Op.ADAPT
+        }
 
     @cached_property
     def caches(self) -> tuple[Buffer, ...]:

@@ -62,6 +62,7 @@ IN_PLACE: Mapping[Op, frozenset[tuple[str, str]]] = {
     Op.RMSNORM: frozenset({("y", "x")}),
     Op.LAYERNORM: frozenset({("y", "x")}),
     Op.MATMUL: frozenset({("y", "residual")}),
+    Op.ADAPT: frozenset({("y", "a")}),
     Op.ACTIVATE: frozenset({("y", "x")}),
     Op.GATE: frozenset({("y", "gate"), ("y", "up")}),
     Op.ROPE: frozenset({("y", "x")}),
@@ -199,6 +200,13 @@ def _product(case: Case, *roles: str) -> None:
                 case.fail(f"{role} {operand} has {given} columns, but x has {columns}")
 
 
+def _adapt(case: Case) -> None:
+    case.expect_columns("y", case.columns("a"), "a")
+    rows = case.buffer(case.operands("y")[0]).rows
+    case.expect(rows is not Rows.SEQUENCES, "adapters change rows of tokens, not of sequences")
+    case.expect(bool(case.instruction.attribute("site")), "its site has no name")
+
+
 def _gate(case: Case) -> None:
     case.expect_columns("up", case.columns("gate"), "gate")
     case.expect_columns("y", case.columns("gate"), "gate")
@@ -266,6 +274,7 @@ RULES: Mapping[Op, Callable[[Case], None]] = {
     Op.QUANTIZE: _same_columns,
     Op.MATMUL: _matmul,
     Op.GATED_MATMUL: _gated_matmul,
+    Op.ADAPT: _adapt,
     Op.ACTIVATE: _same_columns,
     Op.GATE: _gate,
     Op.ROPE: _rope,

@@ -9,7 +9,7 @@ import pytest
 from overclock.model.formats import Format
 from overclock.program.compiler import compile
 from overclock.program.isa import Op
-from overclock.program.passes import fuse_residual, remove_dead
+from overclock.program.passes import adapt_in_place, fuse_residual, remove_dead
 from overclock.program.program import Element, Operand, Program, Rows
 from tests.program.models import BERT, LLAMA, decoder, encoder, gemma, names, only, opcodes
 
@@ -18,6 +18,94 @@ Q8 = decoder(format=Format.Q8_0)
 
 def elements(program: Program) -> dict[str, Element]:
     return {name: buffer.element for name, buffer in program.buffers.items()}
+
+
+def adapted(layer: int, *parts: str) -> list[str]:
+    return [f"blk.{layer}.{part}.weight" for part in parts]
+
+
+# -- adapt_late and adapt_in_place ------------------------------------------------------------
+
+
+def test_adapt_late_leaves_the_product_beside_its_residual() -> None:
+    sites = adapted(0, "attn_output", "ffn_down")
+    program = compile(decoder(), passes=["adapt_late"], adapters=sites)
+    found = opcodes(program, 0)
+    assert found[8:] == [
+        Op.MATMUL,
+        Op.ADD,
+        Op.ADAPT,
+        Op.RMSNORM,
+        Op.MATMUL,
+        Op.MATMUL,
+        Op.GATE,
+        Op.MATMUL,
+        Op.ADD,
+        Op.ADAPT,
+    ]
+    late = next(each for each in program.instructions if each.op is Op.ADAPT)
+    assert names(late.inputs["a"]) == ["0.attn_x_base"]
+    assert names(late.outputs["y"]) == ["0.attn_x"]
+
+
+def test_adapt_late_does_not_pass_a_norm() -> None:
+    sites = adapted(0, "attn_output", "ffn_down")
+    late = compile(gemma(), passes=["adapt_late"], adapters=sites)
+    assert late == compile(gemma(), passes=[], adapters=sites)
+
+
+@pytest.mark.parametrize("part", ["attn_output", "ffn_down"])
+def test_a_residual_is_fused_and_kept_in_its_buffer_under_an_adapter(part: str) -> None:
+    model = decoder(format=Format.Q8_0)
+    program = compile(model, adapters=adapted(0, part))
+    adapt = only(program, Op.ADAPT, 0)
+    before = program.instructions[program.instructions.index(adapt) - 1]
+    assert names(before.inputs["residual"]) == names(before.outputs["y"]) == ["x"]
+    assert names(adapt.inputs["a"]) == names(adapt.outputs["y"]) == ["x"]
+    assert elements(program)[adapt.inputs["x"][0].buffer] is Element.F32
+
+
+def test_merged_projections_are_adapted_in_their_own_columns() -> None:
+    program = compile(Q8, adapters=adapted(0, "attn_q", "attn_v"))
+    merged = next(i for i in program.instructions if i.op is Op.MATMUL)
+    whole = merged.outputs["y"][0].buffer
+    assert len(merged.inputs["w"]) == 3
+    adapts = [i for i in program.instructions if i.op is Op.ADAPT]
+    assert [names(i.outputs["y"]) for i in adapts] == [[f"{whole}[0:128]"], [f"{whole}[192:256]"]]
+    assert [i.inputs["a"] for i in adapts] == [i.outputs["y"] for i in adapts]
+    (norm,) = (i for i in program.instructions if i.outputs.get("y") == adapts[0].inputs["x"])
+    assert list(norm.outputs) == ["y", "q"]
+
+
+def test_a_gate_is_not_fused_over_an_adapter() -> None:
+    program = compile(Q8, adapters=adapted(0, "ffn_up"))
+    assert Op.GATED_MATMUL not in opcodes(program, 0)
+    assert Op.GATED_MATMUL in opcodes(program, 1)
+    at = opcodes(program, 0).index(Op.ADAPT)
+    assert opcodes(program, 0)[at - 1 : at + 2] == [Op.MATMUL, Op.ADAPT, Op.GATE]
+
+
+def test_an_activation_is_not_fused_over_an_adapter() -> None:
+    program = compile(encoder(), adapters=adapted(0, "ffn_up"))
+    at = opcodes(program, 0).index(Op.ADAPT)
+    assert opcodes(program, 0)[at - 1 : at + 2] == [Op.MATMUL, Op.ADAPT, Op.ACTIVATE]
+
+
+def test_select_early_takes_adapters_along() -> None:
+    program = compile(decoder(), adapters=adapted(1, "attn_output", "ffn_gate", "ffn_down"))
+    adapts = [i for i in program.instructions if i.op is Op.ADAPT]
+    assert len(adapts) == 3
+    rows = {program.buffers[o.buffer].rows for i in adapts for o in (*i.reads(), *i.writes())}
+    assert rows == {Rows.SELECTED}
+
+
+def test_adapt_in_place_leaves_what_others_want() -> None:
+    program = compile(decoder(), passes=[], adapters=adapted(0, "attn_v"))
+    adapt = only(program, Op.ADAPT, 0)
+    old = adapt.inputs["a"][0]
+    assert adapt_in_place.apply(program) != program
+    wanted = replace(program, outputs={**program.outputs, "old": old})
+    assert adapt_in_place.apply(wanted) == wanted
 
 
 # -- select_early -----------------------------------------------------------------------------

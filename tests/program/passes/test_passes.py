@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 
 from overclock.machine.machine import Batch
 from overclock.machine.reference import ReferenceMachine
+from overclock.model.adapter import Adapter
 from overclock.model.formats import Format
 from overclock.model.model import Model
 from overclock.program.compiler import compile
 from overclock.program.passes import PASSES
 from overclock.program.program import Program
+from tests.adapters import adapter
 from tests.program.models import BERT, decoder, encoder, gemma
 
 MODELS = {
@@ -43,11 +46,22 @@ BATCH = Batch(
 )
 
 
-def outputs(program: Program, model: Model) -> dict[str, NDArray[np.float32]]:
+ADAPTERS = {
+    name: (adapter(model, rank=3), adapter(model, seed=1)) for name, model in MODELS.items()
+}
+SITES = {name: [*both[0].sites] for name, both in ADAPTERS.items()}
+
+
+def outputs(
+    program: Program, model: Model, adapters: Sequence[Adapter] = ()
+) -> dict[str, NDArray[np.float32]]:
     """What the reference machine computes for every output."""
     machine = ReferenceMachine(kv="f32")
     machine.load(program, model.weights, pages=2)
+    machine.set_adapters(adapters)
     batch = BATCH if model.config.family == "bert" else replace(BATCH, token_types=None)
+    if adapters:
+        batch = replace(batch, adapters=np.array([2, 1], np.int32))
     return {name: machine.run(replace(batch, output=name)) for name in program.outputs}
 
 
@@ -69,6 +83,24 @@ def test_exact_passes_change_no_result(
     program = compile(model, exact=True, weight_format=weight_format, passes=chosen)
     for output, values in outputs(program, model).items():
         np.testing.assert_allclose(values, plain(name, weight_format)[output], atol=2e-5)
+
+
+@cache
+def plainly_adapted(name: str) -> dict[str, NDArray[np.float32]]:
+    """The same with an adapter for each sequence."""
+    program = compile(MODELS[name], exact=True, passes=(), adapters=SITES[name])
+    return outputs(program, MODELS[name], ADAPTERS[name])
+
+
+@pytest.mark.parametrize("name", MODELS)
+@settings(max_examples=8)
+@given(data=st.data())
+def test_exact_passes_change_no_result_of_an_adapter(name: str, data: st.DataObject) -> None:
+    model, chosen = MODELS[name], data.draw(st.sets(st.sampled_from(EXACT)))
+    program = compile(model, exact=True, passes=chosen, adapters=SITES[name])
+    for output, values in outputs(program, model, ADAPTERS[name]).items():
+        np.testing.assert_allclose(values, plainly_adapted(name)[output], atol=2e-5)
+        assert np.abs(values - plain(name, None)[output]).max() > 0.01
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -99,12 +131,15 @@ def test_every_pass_can_be_left_out_and_can_stand_alone(name: str) -> None:
     for left_out in names:
         compile(MODELS[name], weight_format=Format.I8, passes=set(names) - {left_out})
         compile(MODELS[name], weight_format=Format.I8, passes=[left_out])
+        compile(MODELS[name], passes=set(names) - {left_out}, adapters=SITES[name])
+        compile(MODELS[name], passes=[left_out], adapters=SITES[name])
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_applying_all_passes_twice_is_applying_them_once(name: str) -> None:
-    once = compile(MODELS[name], weight_format=Format.I8)
-    again = once
-    for each in PASSES:
-        again = each.apply(again)
-    assert again == once
+    for adapters in ((), SITES[name]):
+        once = compile(MODELS[name], weight_format=Format.I8, adapters=adapters)
+        again = once
+        for each in PASSES:
+            again = each.apply(again)
+        assert again == once

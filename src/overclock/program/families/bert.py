@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from overclock.model.formats import Format
 from overclock.model.model import Config, Model
 from overclock.program.builder import Builder
 from overclock.program.program import Program
 
 
-def write(model: Model, weight_format: Format | None = None) -> Program:
+def write(
+    model: Model, weight_format: Format | None = None, adapted: Collection[str] = ()
+) -> Program:
     """The plain program of an encoder.
 
     Its outputs are ``hidden`` ``f32[T, width]``, ``embedding`` ``f32[S, width]`` and, if the model
@@ -18,7 +22,7 @@ def write(model: Model, weight_format: Format | None = None) -> Program:
     Raises ModelError if a tensor is missing or has another shape than the configuration says.
     """
     config = model.config
-    build = Builder(model, weight_format)
+    build = Builder(model, weight_format, adapted)
     x = _embeddings(build, config)
     for layer in range(config.layers):
         build.layer = layer

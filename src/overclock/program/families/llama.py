@@ -6,19 +6,23 @@ numbers of the configuration (scales, windows, frequencies), so one writer serve
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from overclock.model.formats import Format
 from overclock.model.model import Config, Model
 from overclock.program.builder import Builder
 from overclock.program.program import Program
 
 
-def write(model: Model, weight_format: Format | None = None) -> Program:
+def write(
+    model: Model, weight_format: Format | None = None, adapted: Collection[str] = ()
+) -> Program:
     """The plain program of a decoder; its output is ``logits`` ``f32[L, vocabulary]``.
 
     Raises ModelError if a tensor is missing or has another shape than the configuration says.
     """
     config = model.config
-    build = Builder(model, weight_format)
+    build = Builder(model, weight_format, adapted)
     ids = build.input("token_ids")
     table = build.table("token_embd.weight", config.width)
     x = build.embed("x", ids, table, scale=config.embedding_scale)

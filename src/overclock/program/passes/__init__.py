@@ -7,6 +7,8 @@ from types import ModuleType
 from typing import NamedTuple
 
 from overclock.program.passes import (
+    adapt_in_place,
+    adapt_late,
     fuse_activation,
     fuse_gate,
     fuse_quantize,
@@ -34,12 +36,14 @@ def _entry(module: ModuleType, quantizes: bool = False) -> Pass:
 
 
 PASSES: tuple[Pass, ...] = (
+    _entry(adapt_late),
     _entry(select_early),
     _entry(fuse_gate),
     _entry(merge_projections),
     _entry(fuse_activation),
     _entry(fuse_rope_store),
     _entry(fuse_residual),
+    _entry(adapt_in_place),
     _entry(quantize_activations, quantizes=True),
     _entry(fuse_quantize, quantizes=True),
     _entry(remove_dead),

@@ -41,6 +41,10 @@ class Draft:
         """Who reads any part of the buffer, in order."""
         return sorted(self._readers.get(buffer, ()))
 
+    def users(self, buffer: str) -> list[int]:
+        """Who reads or writes any part of the buffer, in order."""
+        return sorted(self._readers.get(buffer, set()) | self._writers.get(buffer, set()))
+
     def writer(self, buffer: str) -> int | None:
         """The one instruction that writes the buffer; None if there are several or none."""
         writers = self._writers.get(buffer, set())
@@ -129,14 +133,18 @@ class Draft:
         """Every reader of `old` (and every output) reads `new` in its place."""
         width = self.buffers[old].columns
         for index in self.readers(old):
-            instruction = self[index]
-            inputs = {
-                role: tuple(moved(operand, old, new, width) for operand in operands)
-                for role, operands in instruction.inputs.items()
-            }
-            self.put(index, replace(instruction, inputs=inputs))
+            inputs = moved_roles(self[index].inputs, old, new, width)
+            self.put(index, replace(self[index], inputs=inputs))
         for name, operand in self.outputs.items():
             self.outputs[name] = moved(operand, old, new, width)
+
+    def rehouse(self, old: str, new: Operand) -> None:
+        """Every instruction that reads or writes `old` uses `new` in its place."""
+        width = self.buffers[old].columns
+        for index in self.users(old):
+            inputs = moved_roles(self[index].inputs, old, new, width)
+            outputs = moved_roles(self[index].outputs, old, new, width)
+            self.put(index, replace(self[index], inputs=inputs, outputs=outputs))
 
     def activation(
         self, name: str, columns: int, rows: Rows | None, element: Element = Element.F32
@@ -162,6 +170,16 @@ def moved(operand: Operand, old: str, new: Operand, width: int) -> Operand:
         return replace(operand, buffer=new.buffer)
     stop = width if operand.stop is None else operand.stop
     return Operand(new.buffer, new.start + operand.start, new.start + stop)
+
+
+def moved_roles(
+    roles: Mapping[str, tuple[Operand, ...]], old: str, new: Operand, width: int
+) -> dict[str, tuple[Operand, ...]]:
+    """`moved` for the operands of all roles."""
+    return {
+        role: tuple(moved(operand, old, new, width) for operand in operands)
+        for role, operands in roles.items()
+    }
 
 
 def rebuilt(

@@ -94,14 +94,8 @@ def _fuse(draft: Draft, index: int, q: _Turned, k: _Turned) -> None:
 def _can_overwrite(draft: Draft, q: Operand, index: int) -> bool:
     """Whether no instruction wants the old q any more. Other columns of its buffer do not count."""
     return not draft.is_output(q.buffer) and not any(
-        _overlap(q, operand)
+        q.overlaps(operand)
         for reader in draft.readers(q.buffer)
         if reader > index
         for operand in draft[reader].reads()
     )
-
-
-def _overlap(a: Operand, b: Operand) -> bool:
-    """Whether two operands share columns."""
-    ends = [float("inf") if operand.stop is None else operand.stop for operand in (a, b)]
-    return a.buffer == b.buffer and a.start < ends[1] and b.start < ends[0]

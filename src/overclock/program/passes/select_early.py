@@ -19,6 +19,7 @@ ROWWISE = frozenset(
         Op.LAYERNORM,
         Op.MATMUL,
         Op.GATED_MATMUL,
+        Op.ADAPT,
         Op.ACTIVATE,
         Op.GATE,
         Op.NORMALIZE,
