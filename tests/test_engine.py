@@ -396,6 +396,56 @@ def test_a_prefix_goes_to_disk_and_back(llm: LLM, tmp_path: Path) -> None:
             other.load_prefix(file)
 
 
+def test_adapters_are_chosen_by_request(llm: LLM) -> None:
+    machine: Any = "reference" if "Reference" in type(llm.machine).__name__ else "native"
+    with (
+        np.load(FIXTURES / "llama-lora" / "expected.npz") as file,
+        LLM(
+            FIXTURES / "llama",
+            exact=True,
+            kv="f32",
+            machine=machine,
+            adapters={"small": FIXTURES / "llama-lora"},
+        ) as adapted,
+    ):
+        assert file.files
+        ids = [1, 5, 9, 3, 2, 1]
+        base = llm.generate(ids, 8, ignore_eos=True).token_ids
+        alone = adapted.generate(ids, 8, ignore_eos=True, adapter="small").token_ids
+        assert alone != base
+        replies = [
+            adapted.submit(ids, 8, ignore_eos=True, adapter=name)
+            for name in (None, "small", None, "small")
+        ]
+        found = [reply.result() for reply in replies]
+        assert [each.token_ids for each in found] == [base, alone, base, alone]
+        assert adapted.generate(ids, 1).usage.cached_tokens == len(ids) - 1
+        with pytest.raises(InputError, match="no adapter 'large'"):
+            adapted.generate(ids, 1, adapter="large")
+        adapted.clock.check_integrity()
+
+
+def test_an_adapter_of_another_model_is_refused() -> None:
+    with pytest.raises(OverclockError, match=r"lora|adapter"):
+        LLM(FIXTURES / "qwen2", machine="reference", adapters={"a": FIXTURES / "llama-lora"})
+
+
+def test_a_draft_model_changes_no_token(llm: LLM) -> None:
+    machine: Any = "reference" if "Reference" in type(llm.machine).__name__ else "native"
+    options: Any = {"exact": True, "kv": "f32", "machine": machine}
+    with LLM(FIXTURES / "llama", draft=FIXTURES / "llama", **options) as drafted:
+        for seed in range(3):
+            prompt = [7 * seed + 1, 4, 2]
+            wanted = llm.generate(prompt, 30, temperature=1.0, seed=seed, ignore_eos=True)
+            found = drafted.generate(prompt, 30, temperature=1.0, seed=seed, ignore_eos=True)
+            assert found.token_ids == wanted.token_ids
+        greedy = drafted.generate([3, 4, 5], 40, ignore_eos=True, speculation="draft")
+        assert greedy.token_ids == llm.generate([3, 4, 5], 40, ignore_eos=True).token_ids
+        drafted.clock.check_integrity()
+    with pytest.raises(InputError, match="same vocabulary"):
+        LLM(FIXTURES / "llama", draft=FIXTURES / "gemma3", machine="reference")
+
+
 @pytest.mark.parametrize(("deadline", "reason"), [(0.0, "deadline"), (1e6, "length")])
 def test_deadlines(llm: LLM, deadline: float, reason: str) -> None:
     found = llm.generate(PROMPT, 5, ignore_eos=True, deadline_s=deadline)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Literal, TypedDict, Unpack, overload
@@ -23,6 +23,7 @@ from overclock.errors import InputError, OverloadError
 from overclock.kv_plan import plan_kv
 from overclock.machine import choose
 from overclock.machine.choose import MachineName
+from overclock.model.adapter import load_adapter
 from overclock.model.load import load
 from overclock.model.model import Model
 from overclock.model.source import Progress
@@ -50,6 +51,7 @@ class LLMOptions(TypedDict, total=False):
     kv_memory: int | None
     settings: ClockSettings | None
     draft: str | Path | Model | None
+    adapters: Mapping[str, str | Path] | None
     machine: MachineName
     progress: Progress | None
 
@@ -74,6 +76,7 @@ class LLM(Closing):
         kv_memory: int | None = None,
         settings: ClockSettings | None = None,
         draft: str | Path | Model | None = None,
+        adapters: Mapping[str, str | Path] | None = None,
         machine: MachineName = "native",
         progress: Progress | None = None,
     ) -> None:
@@ -86,6 +89,7 @@ class LLM(Closing):
         kv_memory: bytes for the KV pages of all requests; None for a quarter of what is free.
             `LLM.kv` tells what was chosen
         settings: how many requests run at once, and how they share the machine
+        adapters: directories of LoRA adapters by the names under which requests choose them
         draft: a small model of the same vocabulary whose guesses speed the large one up
         progress: is told how a fetch goes, if the model is not on this computer yet
 
@@ -101,11 +105,17 @@ class LLM(Closing):
         self.model.text.get()
         self.context = _checked_context(context, self.model)
         self.settings = settings or ClockSettings()
-        self.program: Program = compile(self.model, exact=exact)
+        loaded = [
+            load_adapter(Path(path), self.model, name) for name, path in (adapters or {}).items()
+        ]
+        sites = {site for adapter in loaded for site in adapter.sites}
+        self.program: Program = compile(self.model, exact=exact, adapters=sites)
         self._kv_format: KvFormat = kv
         self.machine = choose.make(machine, threads, kv)
         self.kv = plan_kv(self.program, kv, self.context, self.settings.streams, kv_memory)
         self.machine.load(self.program, self.model.weights, pages=self.kv.pages)
+        if loaded:
+            self.machine.set_adapters(loaded)
         guesser = None
         if draft is not None:
             guesser = choose.make(machine, threads, kv)
@@ -122,7 +132,11 @@ class LLM(Closing):
             load_s=self.load_s,
             draft=guesser,
         )
-        self.asking = Asking(self.model, self.context, {})
+        self.asking = Asking(
+            self.model,
+            self.context,
+            {name: number for number, name in enumerate(adapters or (), 1)},
+        )
         self.driver = Driver(self.clock)
         self._stop = finalize(self, self.driver.stop)
 
@@ -298,10 +312,14 @@ def draft_program(small: Model, large: Model, context: int, exact: bool) -> Prog
     """The program of a draft model. Raises InputError if it cannot guess for `large`."""
     if small.config.family == "bert":
         raise InputError(f"{small.name} is an encoder; a draft model is a language model")
-    if small.config.vocabulary != large.config.vocabulary:
+    tokens, others = (
+        [model.tokenizer.token(id) for id in range(model.config.vocabulary)]
+        for model in (large, small)
+    )
+    if tokens != others:
         raise InputError(
-            f"{small.name} has {small.config.vocabulary} tokens and {large.name} "
-            f"{large.config.vocabulary}; a draft model needs the same vocabulary"
+            f"{small.name} has other tokens than {large.name}; a draft model needs the same "
+            "vocabulary"
         )
     if small.config.context < context:
         raise InputError(

@@ -160,7 +160,12 @@ def _arguments(name: str, engine: options.EngineOptions) -> list[str]:
     arguments += ["--context", str(engine["context"])] if engine["context"] else []
     arguments += ["--kv-memory", str(engine["kv_memory"])] if engine["kv_memory"] else []
     arguments += ["--draft", engine["draft"]] if engine["draft"] else []
+    arguments += [word for pair in engine["adapters"].items() for word in _adapter(*pair)]
     return arguments
+
+
+def _adapter(name: str, path: str) -> list[str]:
+    return ["--adapter", f"{name}={path}"]
 
 
 def _record(result: Result, share: float | None) -> dict[str, object]:

@@ -46,7 +46,8 @@ def command(
 
     Sampling(**sampling)  # a bad value is told before the first question
     with opening.language_model(model, engine) as llm:
-        _Chat(Conversation(llm, system), max_tokens, sampling, stop).run()
+        adapter = next(iter(engine["adapters"]), None)
+        _Chat(Conversation(llm, system), max_tokens, sampling, stop, adapter).run()
 
 
 class _Chat:
@@ -58,7 +59,9 @@ class _Chat:
         max_tokens: int,
         sampling: SamplingOptions,
         stop: tuple[str, ...],
+        adapter: str | None,
     ) -> None:
+        self._adapter = adapter
         self._conversation = conversation
         self._max_tokens = max_tokens
         self._sampling = sampling
@@ -114,7 +117,7 @@ class _Chat:
         dropped = self._conversation.dropped
         try:
             pieces = self._conversation.say(
-                line, self._max_tokens, stop=self._stop, **self._sampling
+                line, self._max_tokens, stop=self._stop, adapter=self._adapter, **self._sampling
             )
         except InputError as error:
             click.echo(f"error: {error}", err=True)

@@ -28,6 +28,7 @@ class EngineOptions(TypedDict):
     context: int | None
     kv_memory: int | None
     draft: str | None
+    adapters: dict[str, str]
     machine: MachineName
 
 
@@ -119,6 +120,41 @@ draft = click.option(
     "--draft", metavar="NAME", help="A small model of the same vocabulary that guesses ahead."
 )
 
+
+class Named(click.ParamType[tuple[str, str]]):
+    """A name and what it stands for, with = between."""
+
+    name = "named"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Both sides of a text such as legal=adapters/legal."""
+        name, sign, path = str(value).partition("=")
+        if not (name and sign and path):
+            self.fail(f"{value!r} must be a name and a directory, as in legal=adapters/legal")
+        return name, path
+
+
+def _by_name(
+    ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, str], ...]
+) -> dict[str, str]:
+    names = [name for name, _ in value]
+    if len(set(names)) < len(names):
+        raise click.BadParameter("two adapters have one name", ctx, param)
+    return dict(value)
+
+
+adapters = click.option(
+    "--adapter",
+    "adapters",
+    type=Named(),
+    multiple=True,
+    callback=_by_name,
+    metavar="NAME=DIR",
+    help="A LoRA adapter that requests can choose; run and chat take the first.",
+)
+
 _SAMPLING = (
     click.option(
         "--temperature",
@@ -194,8 +230,8 @@ def grammar(function: Command) -> Command:
 
 def engine(function: Command) -> Command:
     """`--threads` … `--draft`, given to the command as one `engine: EngineOptions`."""
-    names = ("threads", "exact", "kv", "context", "kv_memory", "draft", "machine")
-    chosen = (threads, exact, kv, context, kv_memory, draft, machine)
+    names = ("threads", "exact", "kv", "context", "kv_memory", "draft", "adapters", "machine")
+    chosen = (threads, exact, kv, context, kv_memory, draft, adapters, machine)
     return _bundle(function, "engine", names, chosen)
 
 

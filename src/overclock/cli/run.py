@@ -57,6 +57,7 @@ def command(
             stream=True,
             stop=stop,
             ignore_eos=ignore_eos,
+            adapter=next(iter(engine["adapters"]), None),
             grammar=shape.grammar(grammar),
             **sampling,
         )

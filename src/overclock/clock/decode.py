@@ -7,6 +7,7 @@ from collections.abc import Sequence as Row
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from overclock.clock.guess import Guesser
 from overclock.clock.pace import Pace
@@ -226,6 +227,7 @@ class Decode:
             pages=np.ascontiguousarray(slots.table[every, :most]),
             output_rows=np.concatenate(outputs),
             output="logits",
+            adapters=_adapters(slots.adapter[every]),
         )
         return Work(batch, plain, which, parts)
 
@@ -238,6 +240,10 @@ def _world(sequence: Sequence) -> tuple[Hashable, int]:
     request = sequence.ticket.request
     assert isinstance(request, (Generate, Score))
     return (request.world, request.adapter)
+
+
+def _adapters(numbers: NDArray[np.int32]) -> NDArray[np.int32] | None:
+    return numbers if numbers.any() else None
 
 
 def _reusable(sequence: Sequence) -> int:

@@ -41,7 +41,7 @@ class DraftModel:
 
     def follow(self, batch: Batch) -> None:
         """Compute the KV of a batch that the large model has run."""
-        self._machine.run(replace(batch, output_rows=NO_ROWS))
+        self._machine.run(replace(batch, output_rows=NO_ROWS, adapters=None))
 
     def copy_page(self, source: int, target: int) -> None:
         """A page became another one's beginning."""

@@ -67,4 +67,5 @@ def _alone(batch: Batch, index: int) -> Batch:
         contexts=batch.contexts[index : index + 1],
         pages=batch.pages[index : index + 1],
         output_rows=batch.output_rows[mine] - np.int32(start),
+        adapters=None if batch.adapters is None else batch.adapters[index : index + 1],
     )
