@@ -2,9 +2,10 @@
 
     python benchmarks/check_peers.py --model … --encoder … --prepared … --python peers=PATH
 
-Prints what each decoder answers to one prompt, greedily, and the cosine of each encoder's vector
-to the first encoder's. The prompt is given as ids of SmolLM2's chat format: "What is the capital of
-France?". Int8 activations shift logits by a tenth, so a near tie may fall the other way.
+Prints what each decoder answers to one prompt, greedily, alone and in three streams, and the cosine
+of each encoder's vector to the first encoder's. The prompt is given as ids of SmolLM2's chat format:
+"What is the capital of France?". Int8 activations shift logits by a tenth, so a near tie may fall
+the other way.
 """
 
 from __future__ import annotations
@@ -53,10 +54,18 @@ def main() -> None:
     engines.add_options(parser)
     places = Places.of(parser.parse_args())
     answers = []
-    for engine in (*engines.DECODERS, *engines.KV8):
+    for engine in dict.fromkeys((*engines.DECODERS, *engines.KV8, *engines.STREAMS)):
         answer = ask(places, engine, task="greedy", ids=PROMPT, tokens=7)
         answers.append((engine.name, answer.get("ids", answer.get("error"))))
     print(table(("decoder", "ids"), answers), "\n")
+    answers = []
+    for engine in engines.STREAMS:
+        answer = ask(places, engine, task="streams", prompts=[PROMPT] * 3, tokens=7)
+        found = answer.get("ids", answer.get("error"))
+        if isinstance(found, list) and found[1:] == found[:-1]:
+            found = found[0]
+        answers.append((engine.name, found))
+    print(table(("decoder, three streams", "ids; of each where they differ"), answers), "\n")
     vectors: dict[str, list[float]] = {}
     for engine in engines.ENCODERS:
         answer = ask(places, engine, task="embed", sentences=[SENTENCE], calls=1)

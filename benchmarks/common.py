@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -71,25 +72,28 @@ def compare(seconds_a: Sequence[float], seconds_b: Sequence[float]) -> Compariso
     return Comparison(summarize([b / a for a, b in pairs]))
 
 
+T = TypeVar("T")
+
+
 def interleave(
-    measures: Mapping[str, Callable[[int], float]],
+    measures: Mapping[str, Callable[[int], T]],
     repetitions: int,
     *,
     warmups: int = 1,
     pause: float = PAUSE_SECONDS,
-) -> dict[str, list[float]]:
-    """Seconds by name, measured A B A B …; each call gets the number of its repetition.
+) -> dict[str, list[T]]:
+    """Values by name, measured A B A B …; each call gets the number of its repetition.
 
     Warm-up calls get negative numbers and are not kept.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in measures}
+    values: dict[str, list[T]] = {name: [] for name in measures}
     for repetition in range(-warmups, repetitions):
         for name, measure in measures.items():
             time.sleep(pause)
             value = measure(repetition)
             if repetition >= 0:
-                seconds[name].append(value)
-    return seconds
+                values[name].append(value)
+    return values
 
 
 def timed(work: Callable[[], object]) -> float:

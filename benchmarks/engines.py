@@ -63,6 +63,19 @@ SCALING = tuple(
     for engine in (OURS, LLAMA, OPENVINO)
     for threads in (1, 2)
 )
+LLAMA_Q4_0 = replace(LLAMA_FLASH, name="llama.cpp flash Q4_0", model="decoder-q4_0.gguf")
+CTRANSLATE2 = Engine("CTranslate2 int8", "ctranslate2_llm.py", "ctranslate2", "decoder-ct2-int8")
+BATCHING = replace(
+    OPENVINO, name="OpenVINO GenAI batching", options={"batching": "1", "tokens": "4096"}
+)
+STREAMS = (OURS, LLAMA, LLAMA_FLASH, LLAMA_Q4_0, BATCHING, ORT_GENAI, CTRANSLATE2, TORCH)
+PREFIX = (
+    OURS,
+    LLAMA,
+    replace(BATCHING, name="OpenVINO GenAI prefix", options={"batching": "1", "prefix": "1"}),
+    ORT_GENAI,
+)
+LONG_PROMPT = (OURS, replace(BATCHING, options={"batching": "1"}))
 OURS_F32 = replace(
     OURS, name="overclock f32", worker="our_encoder.py", model="encoder", against="overclock f32"
 )
@@ -207,6 +220,12 @@ class Worker:
         """The seconds of one request."""
         value = self.ask(**request)["seconds"]
         assert isinstance(value, float)
+        return value
+
+    def times(self, **request: object) -> list[list[float]]:
+        """When each token of each stream came, in seconds since the request."""
+        value = self.ask(**request)["times"]
+        assert isinstance(value, list)
         return value
 
     def _read(self) -> dict[str, object]:

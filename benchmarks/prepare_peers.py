@@ -8,6 +8,8 @@ It writes, as far as the packages for it are installed:
 
     decoder-f32/         the GGUF file's weights in f32, in Hugging Face form (the builder's input)
     decoder-ort-int4/    the same for ONNX Runtime GenAI, 4-bit in groups of 32, int8 activations
+    decoder-ct2-int8/    the same for CTranslate2, 8-bit weights, one scale a row
+    decoder-q4_0.gguf    the GGUF file with Q4_0 in place of its 4-bit format, for llama.cpp
     encoder-plain.onnx   the encoder with mean pooling and normalisation (OpenVINO reads this)
     encoder-f32.onnx     the same with operators fused (ONNX Runtime's fastest form)
     encoder-int8.onnx    the same after ONNX Runtime's dynamic quantisation
@@ -52,6 +54,25 @@ def build_ort_genai(decoder: Path, out: Path) -> None:
     with tempfile.TemporaryDirectory() as cache:
         words = ["-i", str(decoder), "-o", str(out), "-p", "int4", "-e", "cpu", "-c", cache]
         subprocess.run([*builder, *words, "--extra_options", *options], check=True)
+
+
+def convert_ctranslate2(decoder: Path, out: Path) -> None:
+    """CTranslate2's model, by its own converter."""
+    from ctranslate2.converters import TransformersConverter
+
+    TransformersConverter(str(decoder)).convert(str(out), quantization="int8")
+
+
+def requantize_q4_0(gguf: Path, out: Path) -> None:
+    """The same model in Q4_0, llama.cpp's fastest format; the embedding stays in Q8_0."""
+    import llama_cpp
+
+    options = llama_cpp.llama_model_quantize_default_params()
+    options.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0
+    options.allow_requantize = True
+    options.output_tensor_type = options.token_embedding_type = llama_cpp.GGML_TYPE_Q8_0
+    if code := llama_cpp.llama_model_quantize(str(gguf).encode(), str(out).encode(), options):
+        raise RuntimeError(f"llama_model_quantize returned {code}")
 
 
 def export_encoder(directory: Path, out: Path) -> None:
@@ -126,6 +147,8 @@ def main() -> None:
     steps: list[tuple[Path, Callable[[Path], None]]] = [
         (out / "decoder-f32", lambda path: dequantize_decoder(args.model, path)),
         (out / "decoder-ort-int4", lambda path: build_ort_genai(out / "decoder-f32", path)),
+        (out / "decoder-ct2-int8", lambda path: convert_ctranslate2(out / "decoder-f32", path)),
+        (out / "decoder-q4_0.gguf", lambda path: requantize_q4_0(args.model, path)),
         (out / "encoder-plain.onnx", lambda path: export_encoder(args.encoder, path)),
         (
             out / "encoder-f32.onnx",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import quantiles
 
 from common import Summary, interleave, per_second, summarize
 from engines import Worker
@@ -19,24 +21,43 @@ Measure = Callable[[Worker, int], float]
 
 
 @dataclass(frozen=True)
-class Task:
-    """Something to measure. `work` tokens or sentences a call; 0: the value itself is told."""
+class Line:
+    """A line of the table. `work` tokens or sentences a call; 0: the value itself is told."""
 
     name: str
     work: int
     unit: str
-    measure: Measure
-    scale: float = 1.0
-
-    def on(self, worker: Worker) -> Callable[[int], float]:
-        """The measurement on one engine."""
-        return lambda repetition: self.measure(worker, repetition)
+    scale: float = field(default=1.0, kw_only=True)
 
     def summary(self, values: list[float]) -> Summary:
         """In the task's unit: work a second, or the value itself."""
         if self.work:
             return per_second(self.work, values)
         return summarize([value * self.scale for value in values])
+
+
+@dataclass(frozen=True)
+class Task(Line):
+    """Something to measure that gives one line."""
+
+    measure: Measure
+
+    def on(self, worker: Worker) -> Callable[[int], float]:
+        """The measurement on one engine."""
+        return lambda repetition: self.measure(worker, repetition)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Something to measure that gives several lines, with a value for each in their order."""
+
+    name: str
+    lines: tuple[Line, ...]
+    measure: Callable[[Worker, int], tuple[float, ...]]
+
+    def on(self, worker: Worker) -> Callable[[int], tuple[float, ...]]:
+        """The measurement on one engine."""
+        return lambda repetition: self.measure(worker, repetition)
 
 
 def take_turns(
@@ -85,6 +106,99 @@ def embedding(sentences: int, tokens: int) -> Task:
         return worker.seconds(task="embed", sentences=ids, calls=calls)
 
     return Task(f"embed {sentences}×{tokens}", sentences, "sentences/s", measure)
+
+
+STREAM_PROMPT = 96
+STREAM_TOKENS = 64
+
+
+def streams(count: int) -> Task:
+    """Tokens a second of `count` streams together, each with a prompt of its own.
+
+    Counted for every engine alike, from the times at which tokens came: from the moment when the
+    last stream has its first token until the last stream has its last, the tokens of all streams
+    in that time. Prompts are not in it. All have one length, so that engines that only know
+    rectangular batches neither pad nor wait.
+    """
+
+    def measure(worker: Worker, repetition: int) -> float:
+        seeds = [f"streams {count} {repetition} {index}" for index in range(count)]
+        prompts = [token_ids(STREAM_PROMPT, seed) for seed in seeds]
+        times = worker.times(task="streams", prompts=prompts, tokens=STREAM_TOKENS + 1)
+        begin = max(each[0] for each in times)
+        end = max(each[-1] for each in times)
+        counted = sum(time > begin for each in times for time in each)
+        return (end - begin) * count * STREAM_TOKENS / counted
+
+    return Task(f"streams {count}", count * STREAM_TOKENS, "tokens/s", measure)
+
+
+def shared_prefix(shared: int = 1000, own: int = 24) -> Scenario:
+    """Seconds to the first token of two requests, one after the other, that begin alike."""
+
+    def measure(worker: Worker, repetition: int) -> tuple[float, ...]:
+        prefix = token_ids(shared, f"shared {repetition}")
+        ids, again = (prefix + token_ids(own, f"own {repetition} {n}") for n in range(2))
+        answer = worker.ask(task="shared_prefix", ids=ids, again=again)
+        first, second = answer["first"], answer["second"]
+        assert isinstance(first, float)
+        assert isinstance(second, float)
+        return first, second, second / first
+
+    name = "shared prefix"
+    lines = (
+        Line(f"{name}, first", 0, "ms", scale=1e3),
+        Line(f"{name}, second", 0, "ms", scale=1e3),
+        Line(f"{name}, second ÷ first", 0, "share"),
+    )
+    return Scenario(name, lines, measure)
+
+
+def long_prompt(running: int = 4, after: int = 64, tokens: int = 512, long: int = 4096) -> Scenario:
+    """What a long prompt does to streams that are running, and what they do to it.
+
+    A gap is the time between two tokens of one stream. Undisturbed are the gaps before the prompt
+    arrives, when all streams have begun; disturbed are those that overlap the time from its arrival
+    to its first token.
+    """
+
+    def measure(worker: Worker, repetition: int) -> tuple[float, ...]:
+        prompts = [token_ids(STREAM_PROMPT, f"running {repetition} {n}") for n in range(running)]
+        ids = token_ids(long, f"long {repetition}")
+        request = {"prompts": prompts, "tokens": tokens, "after": after, "ids": ids}
+        answer = worker.ask(task="long_prompt", **request)
+        times, asked, told = answer["times"], answer["asked"], answer["told"]
+        assert isinstance(times, list)
+        assert isinstance(asked, float)
+        assert isinstance(told, float)
+        begun = max(each[0] for each in times)
+        quiet = [[time for time in each if begun <= time <= asked] for each in times]
+        before = percentiles(gaps(quiet, begun, asked))
+        during = percentiles(gaps(times, asked, told))
+        return (*before, *during, during[1] / before[0], told - asked)
+
+    name = "long prompt"
+    lines = (
+        Line(f"{name}, p50 gap undisturbed", 0, "ms", scale=1e3),
+        Line(f"{name}, p99 gap undisturbed", 0, "ms", scale=1e3),
+        Line(f"{name}, p50 gap", 0, "ms", scale=1e3),
+        Line(f"{name}, p99 gap", 0, "ms", scale=1e3),
+        Line(f"{name}, p99 gap ÷ p50 undisturbed", 0, "times"),
+        Line(f"{name}, its first token", 0, "s"),
+    )
+    return Scenario(name, lines, measure)
+
+
+def gaps(times: Sequence[Sequence[float]], begin: float, end: float) -> list[float]:
+    """Seconds between tokens of each stream, where that time overlaps begin … end."""
+    pairs = [pair for each in times for pair in pairwise(each)]
+    return [late - early for early, late in pairs if late > begin and early < end]
+
+
+def percentiles(values: Sequence[float]) -> tuple[float, float]:
+    """The 50th and the 99th, of at least two values."""
+    hundred = quantiles(values, n=100, method="inclusive")
+    return hundred[49], hundred[98]
 
 
 def start(worker: Worker, _: int) -> float:

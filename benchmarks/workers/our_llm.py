@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from worker import Decoder, Settings, serve, version
+from worker import Clocked, Settings, serve, version
 
-from overclock import LLM
+from overclock import LLM, Piece
+from overclock.reply import Reply
 
 
-class Ours(Decoder):
-    """The public face; the seconds of a generation are the engine's own, from token to token."""
+class Ours(Clocked):
+    """The public face; the seconds of a generation are the engine's own, from token to token.
+
+    Nothing is speculated among streams, as in no peer: what is compared is their batches.
+    """
 
     version = version("overclock")
 
     def __init__(self, settings: Settings) -> None:
+        self.replies: list[Reply] = []
+        self.pieces: list[Iterator[Piece]] = []
         options = settings.options
         self.llm = LLM(
             settings.model,
@@ -34,6 +40,26 @@ class Ours(Decoder):
         answer = self.llm.generate(list(ids), max_tokens=tokens, ignore_eos=True)
         speed = answer.timing.generation_tokens_per_s
         return answer.token_ids, (tokens - 1) / speed if speed else 0.0
+
+    def submit(self, ids: Sequence[int], tokens: int) -> int:
+        reply = self.llm.submit(list(ids), tokens, ignore_eos=True, speculation="off")
+        self.replies.append(reply)
+        self.pieces.append(iter(reply))
+        return len(self.replies) - 1
+
+    def step(self, wanted: Collection[int]) -> Mapping[int, Sequence[int]]:
+        """The next piece of each wanted reply; when the first has come, so have the others."""
+        return {number: next(self.pieces[number]).token_ids for number in wanted}
+
+    def first_token_seconds(self, request: int) -> float:
+        seconds = self.replies[request].result().timing.first_token_s
+        assert seconds is not None, "a reply without a token"
+        return seconds
+
+    def clear(self) -> None:
+        for reply in self.replies:
+            reply.result()
+        self.replies, self.pieces = [], []
 
 
 if __name__ == "__main__":

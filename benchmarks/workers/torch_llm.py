@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import transformers
-from worker import Decoder, Settings, serve
+from worker import Decoder, Settings, Stream, serve
 
 
 class Transformers(Decoder):
@@ -33,6 +34,20 @@ class Transformers(Decoder):
     def first_token(self, text: str) -> None:
         tokenizer = transformers.AutoTokenizer.from_pretrained(**self.source)
         self.start(tokenizer(text).input_ids)
+
+    def together(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[Stream]:
+        """One batch; the same step for all."""
+        begin = time.perf_counter()
+        streams = [Stream() for _ in prompts]
+        cache = transformers.DynamicCache()
+        rows = torch.tensor(prompts)
+        for _ in range(tokens):
+            out = self.model(rows, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            rows = out.logits[:, -1:].argmax(-1)
+            now = time.perf_counter() - begin
+            for stream, token in zip(streams, rows[:, 0].tolist()):
+                stream.take(token, now)
+        return streams
 
     def _run(self, ids: Sequence[int]) -> int:
         rows = torch.tensor([ids])

@@ -8,13 +8,20 @@ one worker computes at a time, the others wait for a line.
     {"task": "generate", "ids": […], "tokens": n}   → {"seconds": … for n tokens after the first}
     {"task": "greedy", "ids": […], "tokens": n}     → {"ids": […]}
     {"task": "first_token", "text": "…"}            → {"seconds": …}
+    {"task": "streams", "prompts": [[…], …], "tokens": n}
+                                                    → {"ids": [[…], …], "times": [[…], …]}
+    {"task": "shared_prefix", "ids": […], "again": […]}
+                                                    → {"first": …, "second": …}
+    {"task": "long_prompt", "prompts": [[…], …], "tokens": n, "after": n, "ids": […]}
+                                                    → {"times": [[…], …], "asked": …, "told": …}
     {"task": "embed", "sentences": [[…], …], "calls": n}
                                                     → {"seconds": … for one call, "first": […]}
     {"task": "memory"}                              → {"peak_bytes": …}
     {"task": "matmul", "format": "Q4_1", "outputs": N, "inputs": K, "rows": M, "copies": C}
                                                     → {"seconds": … for one product}
 
-An answer {"error": "…"} says why there is none.
+Times are of each token of each stream, in seconds since the request. An answer {"error": "…"} says
+why there is none.
 """
 
 from __future__ import annotations
@@ -24,7 +31,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -39,6 +46,24 @@ class Settings:
     threads: int
     context: int
     options: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Stream:
+    """One of several streams: its tokens, and when each came, in seconds since all were asked."""
+
+    ids: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+    def take(self, token: int, time: float) -> None:
+        """Note one more token."""
+        self.ids.append(token)
+        self.times.append(time)
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two prompts begin alike with."""
+    return next((n for n, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
 
 
 class Decoder:
@@ -65,6 +90,77 @@ class Decoder:
         while len(answer) < tokens:
             answer.append(self.next(answer[-1]))
         return answer, time.perf_counter() - begin
+
+    def together(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[Stream]:
+        """`tokens` likeliest tokens of each prompt, no end of text, all at the same time.
+
+        The prompts have one length, so that no engine has to pad.
+        """
+        raise NotImplementedError
+
+    def first_tokens(self, ids: Sequence[int], again: Sequence[int]) -> tuple[float, float]:
+        """Seconds to the first token of one prompt, then of another that begins like it."""
+        raise NotImplementedError
+
+
+class Clocked(Decoder):
+    """A decoder that takes requests at any time and does a little for all of them in a step."""
+
+    def submit(self, ids: Sequence[int], tokens: int) -> int:
+        """Ask for `tokens` likeliest tokens, no end of text; the request's number, from 0."""
+        raise NotImplementedError
+
+    def step(self, wanted: Collection[int]) -> Mapping[int, Sequence[int]]:
+        """Do a little for everyone; the tokens that came for some of the wanted requests."""
+        raise NotImplementedError
+
+    def first_token_seconds(self, request: int) -> float:
+        """From a request to its first token; does what is left to do until then."""
+        raise NotImplementedError
+
+    def clear(self) -> None:
+        """Finish and forget all requests; the numbers start from 0 again."""
+        raise NotImplementedError
+
+    def together(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[Stream]:
+        begin = time.perf_counter()
+        streams = {self.submit(ids, tokens): Stream() for ids in prompts}
+        self._run(streams, tokens, begin)
+        self.clear()
+        return list(streams.values())
+
+    def first_tokens(self, ids: Sequence[int], again: Sequence[int]) -> tuple[float, float]:
+        seconds = []
+        for prompt in (ids, again):
+            seconds.append(self.first_token_seconds(self.submit(prompt, 1)))
+            self.clear()
+        return seconds[0], seconds[1]
+
+    def interrupted(
+        self, prompts: Sequence[Sequence[int]], tokens: int, after: int, ids: Sequence[int]
+    ) -> tuple[list[Stream], float, float]:
+        """Streams of `tokens` tokens; once each has `after`, a prompt of `ids` arrives.
+
+        Returns the streams, when the prompt was submitted and when its first token came.
+        """
+        begin = time.perf_counter()
+        streams = {self.submit(prompt, tokens): Stream() for prompt in prompts}
+        self._run(streams, after, begin)
+        asked = time.perf_counter() - begin
+        late = self.submit(ids, 1)
+        self._run(streams, tokens, begin)
+        told = asked + self.first_token_seconds(late)
+        self.clear()
+        return list(streams.values()), asked, told
+
+    def _run(self, streams: Mapping[int, Stream], tokens: int, begin: float) -> None:
+        """Until each stream has `tokens` tokens."""
+        while wanted := [n for n, stream in streams.items() if len(stream.ids) < tokens]:
+            came = self.step(wanted)
+            now = time.perf_counter() - begin
+            for request, ids in came.items():
+                for token in ids:
+                    streams[request].take(token, now)
 
 
 class Encoder:
@@ -123,6 +219,27 @@ def answer_decoder(engine: Decoder, request: dict[str, object]) -> dict[str, obj
             begin = time.perf_counter()
             engine.first_token(text)
             return {"seconds": time.perf_counter() - begin}
+    return answer_streams(engine, request)
+
+
+def answer_streams(engine: Decoder, request: dict[str, object]) -> dict[str, object]:
+    """One request of several streams, or of several prompts that have to do with each other."""
+    match request:
+        case {"task": "streams", "prompts": list(prompts), "tokens": int(tokens)}:
+            streams = engine.together(prompts, tokens)
+            return {"ids": [s.ids for s in streams], "times": [s.times for s in streams]}
+        case {"task": "shared_prefix", "ids": list(ids), "again": list(again)}:
+            first, second = engine.first_tokens(ids, again)
+            return {"first": first, "second": second}
+        case {
+            "task": "long_prompt",
+            "prompts": list(prompts),
+            "tokens": int(tokens),
+            "after": int(after),
+            "ids": list(ids),
+        } if isinstance(engine, Clocked):
+            streams, asked, told = engine.interrupted(prompts, tokens, after, ids)
+            return {"times": [s.times for s in streams], "asked": asked, "told": told}
     return {"error": f"unknown task {request.get('task')}"}
 
 
