@@ -59,7 +59,7 @@ class _Chat:
         max_tokens: int,
         sampling: SamplingOptions,
         stop: tuple[str, ...],
-        adapter: str | None,
+        adapter: str | None = None,
     ) -> None:
         self._adapter = adapter
         self._conversation = conversation

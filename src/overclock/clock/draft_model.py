@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from overclock.clock.roster import Slots
 from overclock.clock.sequence import Sequence
 from overclock.clock.time import Time
+from overclock.errors import MachineError
 from overclock.machine.machine import Batch, Machine
 from overclock.program.program import PAGE_TOKENS
 
@@ -38,10 +39,12 @@ class DraftModel:
         self._machine = machine
         self._time = time
         self.seconds: float | None = None
+        self.has_failed = False
 
     def follow(self, batch: Batch) -> None:
         """Compute the KV of a batch that the large model has run."""
-        self._machine.run(replace(batch, output_rows=NO_ROWS, adapters=None))
+        if not self.has_failed:
+            self._run(replace(batch, output_rows=NO_ROWS, adapters=None))
 
     def copy_page(self, source: int, target: int) -> None:
         """A page became another one's beginning."""
@@ -50,7 +53,8 @@ class DraftModel:
     def draft(self, sequences: Row[Sequence], slots: Slots, count: int) -> list[list[int]]:
         """The next `count` tokens that each request may have.
 
-        Its pages must have room for `count` tokens behind those computed.
+        Its pages must have room for `count` tokens behind those computed. A machine that fails
+        costs the guesses, from then on, and nothing else.
         """
         which = np.array([sequence.slot for sequence in sequences], np.int32)
         contexts = slots.computed[which].copy()
@@ -68,15 +72,23 @@ class DraftModel:
                 output_rows=starts[:-1],
                 output="logits",
             )
-            tokens = self._run(batch).argmax(axis=1).astype(np.int32)
+            started = self._time.now()
+            logits = self._run(batch)
+            if logits is None:
+                return [[] for _ in sequences]
+            self._observe(self._time.now() - started)
+            tokens = logits.argmax(axis=1).astype(np.int32)
             contexts = contexts + np.int32(1)
             for row, token in zip(guesses, tokens.tolist(), strict=True):
                 row.append(token)
         return guesses
 
-    def _run(self, batch: Batch) -> NDArray[np.float32]:
-        started = self._time.now()
-        logits = self._machine.run(batch)
-        took = self._time.now() - started
+    def _run(self, batch: Batch) -> NDArray[np.float32] | None:
+        try:
+            return self._machine.run(batch)
+        except MachineError:
+            self.has_failed = True
+            return None
+
+    def _observe(self, took: float) -> None:
         self.seconds = took if self.seconds is None else self.seconds + NEWS * (took - self.seconds)
-        return logits

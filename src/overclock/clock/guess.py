@@ -67,20 +67,20 @@ class Guesser:
 
         rows: all rows of the tick without them; grow: gets a request pages for so many tokens
         """
-        if self._model is None:
+        if self._model is None or self._model.has_failed:
             return {}
         wanting = [each for each in sequences if _wants_model(each)]
         count = self._worth_asking(wanting, rows)
-        wanting = [each for each in wanting if count and grow(each, 1 + count)]
+        wanting = [each for each in wanting if 0 < count <= _room(each) and grow(each, 1 + count)]
         if not wanting:
             return {}
         found: dict[Sequence, list[int]] = {}
         for sequence, guesses in zip(
             wanting, self._model.draft(wanting, slots, count), strict=True
         ):
-            answer = _answer(sequence)
-            answer.asked_model = True
-            found[sequence] = guesses[: answer.request.max_tokens - len(answer.tokens) - 1]
+            if guesses:
+                _answer(sequence).asked_model = True
+                found[sequence] = guesses
         return found
 
     def _worth_asking(self, wanting: list[Sequence], rows: int) -> int:
@@ -113,7 +113,7 @@ class Guesser:
         worth: seconds that a token is worth; cost: seconds that a row costs
         """
         answer = _answer(sequence)
-        room = min(self._most, answer.request.max_tokens - len(answer.tokens) - 1)
+        room = min(self._most, _room(sequence))
         forced = _forced(answer, room)
         if forced:
             return forced, float(len(forced))
@@ -156,9 +156,13 @@ def count_guesses(answer: Answer, guesses: list[int], came_true: int) -> None:
 
 
 def _wants_model(sequence: Sequence) -> bool:
+    return _answer(sequence).request.speculation in ("auto", "draft") and _room(sequence) > 0
+
+
+def _room(sequence: Sequence) -> int:
+    """Guesses that a request has room for: the token behind them is chosen in any case."""
     answer = _answer(sequence)
-    room = answer.request.max_tokens - len(answer.tokens) - 1
-    return answer.request.speculation in ("auto", "draft") and room > 0
+    return answer.request.max_tokens - len(answer.tokens) - 1
 
 
 def _answer(sequence: Sequence) -> Answer:

@@ -238,7 +238,7 @@ class Pages:
         self._hide_tail(holding)
         self._drop_pending(holding)
         if rest and holding.own and self._share:
-            self._keep_rest(holding, tuple(rest))
+            self._keep_rest(holding, tuple(rest[:PAGE_TOKENS]))
         for node in reversed(holding.nodes):
             self._leave(node)
         self._free.extend(reversed(holding.own))
