@@ -10,6 +10,7 @@ COMMANDS = (
     "run",
     "chat",
     "embed",
+    "batch",
     "inspect",
     "doctor",
     "models",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from overclock.cli.options import EngineOptions
+    from overclock.clock.settings import ClockSettings
     from overclock.encoder import Encoder
     from overclock.engine import LLM
     from overclock.machine.choose import MachineName
@@ -25,12 +26,12 @@ def load(name: str | Path) -> Model:
         return load(name, progress=progress, text_later=True)
 
 
-def language_model(name: str, engine: EngineOptions) -> LLM:
+def language_model(name: str, engine: EngineOptions, settings: ClockSettings | None = None) -> LLM:
     """A language model, ready. Raises as `LLM` does."""
     from overclock.engine import LLM
 
     with _fetching() as progress:
-        return LLM(name, **engine, progress=progress)
+        return LLM(name, **engine, settings=settings, progress=progress)
 
 
 def encoder(
