@@ -16,7 +16,7 @@ from overclock.model.detokenizer import DetokenizerStream
 
 LogitsProcessor: TypeAlias = Callable[[Sequence[int], NDArray[np.float32]], NDArray[np.float32]]
 """From the tokens so far (prompt and answer) and the logits ``f32[V]`` of the next one, which it
-may change in place, to the logits to choose by."""
+may change in place, to the logits to choose by; logprobs are then those of what it returns."""
 
 Speculation = Literal["auto", "prompt", "draft", "off"]
 """Where drafts come from: text that repeats (prompt), the draft model, either, or nowhere."""

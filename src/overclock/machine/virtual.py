@@ -56,8 +56,14 @@ class VirtualMachine:
     `last_seconds` is what the last batch would have taken, 0 before the first.
     """
 
-    def __init__(self, pace: Pace, kv: KvFormat = "f16") -> None:
-        """`pace` turns the cost of an instruction into seconds; see `Roofline`."""
+    def __init__(
+        self, pace: Pace, kv: KvFormat = "f16", advance: Callable[[float], None] | None = None
+    ) -> None:
+        """`pace` turns the cost of an instruction into seconds; see `Roofline`.
+
+        advance: is told the seconds of every batch, so that a virtual time can go on by them
+        """
+        self._advance = advance
         self.last_seconds = 0.0
         self._pace = pace
         self._kv: KvFormat = kv
@@ -92,6 +98,8 @@ class VirtualMachine:
         self.last_seconds = float(seconds.sum())
         self._tally.seconds += seconds
         self._tally.runs += 1
+        if self._advance is not None:
+            self._advance(self.last_seconds)
         operand = self._program.outputs[batch.output]
         rows = self._program.buffers[operand.buffer].rows
         assert rows is not None, f"{operand} has no rows"
