@@ -145,6 +145,14 @@ def test_thousands_of_ties_are_admitted_together(rules: Any, distinct: int) -> N
     check(logits, Sampling(temperature=1.0, seed=distinct, **rules), [], (), 5)
 
 
+def test_a_rank_is_found_where_a_part_of_the_tokens_misleads() -> None:
+    # Every sixteenth token is far ahead of the others, which are needed to fill the rank.
+    logits = np.linspace(-1, 0, 3200).astype(np.float32)
+    logits[::16] += 2
+    check(logits, Sampling(temperature=5.0, top_k=100, seed=1), [], (), 20)
+    check(logits, Sampling(temperature=5.0, top_k=1000, seed=1), [], (), 20)
+
+
 def test_scores_that_are_neighbouring_floats_are_told_apart() -> None:
     # More of them than are ever sorted at once, and a nucleus that ends among them.
     step = np.repeat(np.arange(8), 300)
@@ -234,18 +242,24 @@ def test_the_draw_is_the_counters_number_of_the_seed() -> None:
 
 
 @given(
-    tokens=st.lists(st.integers(0, 3), max_size=40),
+    pieces=st.lists(st.lists(st.integers(0, 3), max_size=8), min_size=2, max_size=2),
+    order=st.lists(st.integers(0, 1), max_size=6),
     allowed=st.integers(1, 4),
     last=st.none() | st.integers(1, 30),
     breakers=st.lists(st.integers(0, 3), max_size=2),
 )
 @settings(max_examples=300, deadline=None)
 def test_dry_takes_from_what_repeats(
-    tokens: list[int], allowed: int, last: int | None, breakers: list[int]
+    pieces: list[list[int]],
+    order: list[int],
+    allowed: int,
+    last: int | None,
+    breakers: list[int],
 ) -> None:
+    tokens = [token for piece in order for token in pieces[piece]]
     rules = Sampling(
         dry_multiplier=0.5,
-        dry_base=2.0,
+        dry_base=1.1,
         dry_allowed_length=allowed,
         dry_range=last,
         dry_breakers=breakers,
