@@ -3,9 +3,9 @@
     python benchmarks/check_peers.py --model … --encoder … --prepared … --python peers=PATH
 
 Prints what each decoder answers to one prompt, greedily, alone and in three streams, and the cosine
-of each encoder's vector to the first encoder's. The prompt is given as ids of SmolLM2's chat format:
-"What is the capital of France?". Int8 activations shift logits by a tenth, so a near tie may fall
-the other way.
+of each encoder's vector to the first encoder's. The prompt is given as ids of SmolLM2's chat
+format: "What is the capital of France?". Int8 activations shift logits by a tenth, so a near tie
+may fall the other way.
 """
 
 from __future__ import annotations

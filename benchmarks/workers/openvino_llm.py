@@ -66,6 +66,8 @@ class ContinuousBatching(Clocked):
         return number
 
     def step(self, wanted: Collection[int]) -> Mapping[int, Sequence[int]]:
+        if not self.pipeline.has_non_finished_requests():
+            raise RuntimeError("all requests have ended, with fewer tokens than they asked for")
         self.pipeline.step()
         now = time.perf_counter()
         came: dict[int, Sequence[int]] = {}

@@ -125,7 +125,7 @@ class Clocked(Decoder):
     def together(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[Stream]:
         begin = time.perf_counter()
         streams = {self.submit(ids, tokens): Stream() for ids in prompts}
-        self._run(streams, tokens, begin)
+        self._run(streams, tokens, tokens, begin)
         self.clear()
         return list(streams.values())
 
@@ -145,18 +145,18 @@ class Clocked(Decoder):
         """
         begin = time.perf_counter()
         streams = {self.submit(prompt, tokens): Stream() for prompt in prompts}
-        self._run(streams, after, begin)
+        self._run(streams, after, tokens, begin)
         asked = time.perf_counter() - begin
         late = self.submit(ids, 1)
-        self._run(streams, tokens, begin)
+        self._run(streams, tokens, tokens, begin)
         told = asked + self.first_token_seconds(late)
         self.clear()
         return list(streams.values()), asked, told
 
-    def _run(self, streams: Mapping[int, Stream], tokens: int, begin: float) -> None:
-        """Until each stream has `tokens` tokens."""
-        while wanted := [n for n, stream in streams.items() if len(stream.ids) < tokens]:
-            came = self.step(wanted)
+    def _run(self, streams: Mapping[int, Stream], until: int, tokens: int, begin: float) -> None:
+        """Until each stream has `until` tokens; some may then have more, of `tokens` at most."""
+        while any(len(stream.ids) < until for stream in streams.values()):
+            came = self.step([n for n, stream in streams.items() if len(stream.ids) < tokens])
             now = time.perf_counter() - begin
             for request, ids in came.items():
                 for token in ids:
