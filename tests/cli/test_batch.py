@@ -104,7 +104,7 @@ def wait_for_lines(path: Path, count: int, process: subprocess.Popen[bytes]) -> 
 
 
 def test_killed_again_and_again_it_answers_every_line_once(tmp_path: Path) -> None:
-    count = 120
+    count = 200
     lines: list[object] = [
         line(f"{n}", (CHAT, TEXT, EMBED)[n % 3], **({"max_tokens": 24} if n % 3 < 2 else {}))
         for n in range(count)
