@@ -151,14 +151,15 @@ def test_logprobs_of_a_chat(llm: LLM) -> None:
     assert joined.decode(errors="replace").strip() == choice.message.content.strip()
 
 
-def test_a_schema_is_held_to(llm: LLM) -> None:
+@pytest.mark.parametrize(
+    "last", [{"type": "boolean"}, {"type": "integer", "minimum": 1, "maximum": 9}]
+)
+def test_a_schema_is_held_to(llm: LLM, last: object) -> None:
+    """Also where the end is forced: several tokens come at once then."""
     schema = {
         "type": "object",
-        "properties": {
-            "place": {"enum": ["Rome", "Oslo"]},
-            "warmth": {"type": "integer", "minimum": 1, "maximum": 9},
-        },
-        "required": ["place", "warmth"],
+        "properties": {"place": {"enum": ["Rome", "Oslo"]}, "last": last},
+        "required": ["place", "last"],
         "additionalProperties": False,
     }
     form = {"type": "json_schema", "json_schema": {"name": "w", "schema": schema}}

@@ -40,8 +40,11 @@ class Answer:
         """Whether its tokens are chosen without anything written in Python in between."""
         return self.request.constraint is None and self.request.processor is None
 
-    def take(self, token: int) -> str:
-        """Note a token and whether it is the last; the text that may be shown now."""
+    def take(self, token: int, *, ahead: int = 0) -> str:
+        """Note a token and whether it is the last; the text that may be shown now.
+
+        ahead: how many more were chosen with it; a constraint has gone on to behind them
+        """
         request = self.request
         self.tokens.append(token)
         if token in request.ends:
@@ -52,7 +55,9 @@ class Answer:
             text = self._watch.push(request.detokenizer.push(token))
             if text:
                 self.texts.append(text)
-        if self._watch.hit or (request.constraint is not None and request.constraint.finished):
+        constraint = request.constraint
+        complete = constraint is not None and not ahead and constraint.finished
+        if self._watch.hit or complete:
             self.finish = "stop"
         elif len(self.tokens) >= request.max_tokens:
             self.finish = "length"

@@ -121,8 +121,8 @@ class WriteBack:
         answer = _answer(sequence)
         texts: list[str] = []
         before = len(answer.tokens)
-        for token in tokens:
-            texts.append(answer.take(token))
+        for place, token in enumerate(tokens, 1):
+            texts.append(answer.take(token, ahead=len(tokens) - place))
             sequence.tokens.append(token)
             if answer.finish is not None:
                 break
