@@ -16,6 +16,7 @@ from overclock.cli.output import note, print_json
 
 if TYPE_CHECKING:
     from overclock.batch.run import Models, Tally
+    from overclock.engine import LLM
 
 PLAIN_SECONDS = 10.0
 """Between two lines about how far it is when stderr is no terminal."""
@@ -117,12 +118,19 @@ def _models(
     from overclock.batch.run import Models, throughput
 
     return Models(
-        llm=lambda: opening.language_model(model, engine, throughput(streams)),
+        llm=lambda: _stated(opening.language_model(model, engine, throughput(streams))),
         encoder=lambda: opening.encoder(
             encoder, engine["threads"], False, engine["exact"], engine["machine"]
         ),
         max_tokens=max_tokens,
     )
+
+
+def _stated(llm: LLM) -> LLM:
+    from overclock.cli.figures import room
+
+    note(room(llm))
+    return llm
 
 
 def _report(tally: Tally, output: Path, errors: Path, as_json: bool) -> None:

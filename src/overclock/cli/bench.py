@@ -136,12 +136,13 @@ def _streams(
     model: Model, wanted: _Together, repetitions: int, engine: options.EngineOptions
 ) -> list[Result]:
     from overclock import bench_streams
+    from overclock.cli.figures import room
     from overclock.clock.settings import ClockSettings
     from overclock.engine import LLM
 
     settings = ClockSettings(streams=max((64, *wanted.streams)))
     with LLM(model, settings=settings, **engine) as llm:
-        note(f"room for {llm.kv.tokens:,} tokens of KV ({llm.kv.bytes / 1e9:,.1f} GB at most)")
+        note(room(llm))
         results = [
             bench_streams.streams(llm, count, engine["kv"], repetitions) for count in wanted.streams
         ]

@@ -37,6 +37,13 @@ def limit_share(
     return speed * generation_bytes(llm.program, context, kv) / (bandwidth * 1e9)
 
 
+def room(llm: LLM) -> str:
+    """What was chosen for KV pages, in one line."""
+    return (
+        f"room for {llm.kv.tokens:,} tokens of KV ({llm.kv.bytes / 1e9:,.1f} GB when all is used)"
+    )
+
+
 def peak_memory() -> int:
     """Most bytes of memory that this process has held at once."""
     try:

@@ -150,7 +150,7 @@ class NativeMachine:
         except MemoryError as error:
             raise MachineError(
                 f"there is not enough memory for {program.name} with {pages} KV pages; "
-                "take a smaller context or a smaller model"
+                "take less kv_memory, a smaller context or a smaller model"
             ) from error
         self._program = program
         self._rules = BatchRules.of(program, pages)
