@@ -23,6 +23,7 @@ from overclock.errors import InputError, OverloadError
 from overclock.kv_plan import plan_kv
 from overclock.machine import choose
 from overclock.machine.choose import MachineName
+from overclock.machine.machine import Machine
 from overclock.model.adapter import load_adapter
 from overclock.model.load import load
 from overclock.model.model import Model
@@ -105,40 +106,45 @@ class LLM(Closing):
         self.model.text.get()
         self.context = _checked_context(context, self.model)
         self.settings = settings or ClockSettings()
-        loaded = [
-            load_adapter(Path(path), self.model, name) for name, path in (adapters or {}).items()
-        ]
-        sites = {site for adapter in loaded for site in adapter.sites}
-        self.program: Program = compile(self.model, exact=exact, adapters=sites)
+        named = (adapters or {}).items()
+        own = [load_adapter(Path(path), self.model, name) for name, path in named]
+        self.program: Program = compile(
+            self.model, exact=exact, adapters={site for each in own for site in each.sites}
+        )
         self._kv_format: KvFormat = kv
         self.machine = choose.make(machine, threads, kv)
         self.kv = plan_kv(self.program, kv, self.context, self.settings.streams, kv_memory)
         self.machine.load(self.program, self.model.weights, pages=self.kv.pages)
-        if loaded:
-            self.machine.set_adapters(loaded)
-        guesser = None
+        if own:
+            self.machine.set_adapters(own)
+        small = None
         if draft is not None:
-            guesser = choose.make(machine, threads, kv)
-            small = draft if isinstance(draft, Model) else load(draft, progress=progress)
-            program = draft_program(small, self.model, self.context, exact)
-            guesser.load(program, small.weights, pages=self.kv.pages)
+            small = choose.make(machine, threads, kv)
+            self._load_draft(small, draft, progress)
         self.load_s = perf_counter() - started
-        self.clock = Clock(
+        self.clock = self._new_clock(small)
+        numbers = {adapter.name: number for number, adapter in enumerate(own, 1)}
+        self.asking = Asking(self.model, self.context, numbers)
+        self.driver = Driver(self.clock)
+        self._stop = finalize(self, self.driver.stop)
+
+    def _load_draft(
+        self, small: Machine, draft: str | Path | Model, progress: Progress | None
+    ) -> None:
+        model = draft if isinstance(draft, Model) else load(draft, progress=progress)
+        program = draft_program(model, self.model, self.context, self.program.exact)
+        small.load(program, model.weights, pages=self.kv.pages)
+
+    def _new_clock(self, small: Machine | None) -> Clock:
+        return Clock(
             self.machine,
             self.program,
             self.kv.pages,
             context=self.context,
             settings=self.settings,
             load_s=self.load_s,
-            draft=guesser,
+            draft=small,
         )
-        self.asking = Asking(
-            self.model,
-            self.context,
-            {name: number for number, name in enumerate(adapters or (), 1)},
-        )
-        self.driver = Driver(self.clock)
-        self._stop = finalize(self, self.driver.stop)
 
     @overload
     def generate(
