@@ -6,21 +6,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from overclock.async_engine import AsyncLLM
     from overclock.clock.completion import Completion, Piece, Timing, Usage
+    from overclock.clock.settings import ClockSettings
     from overclock.encoder import Encoder
     from overclock.engine import LLM
-    from overclock.errors import OverclockError
+    from overclock.errors import OverclockError, OverloadError
 
-__all__ = ["LLM", "Completion", "Encoder", "OverclockError", "Piece", "Timing", "Usage"]
+__all__ = [
+    "LLM",
+    "AsyncLLM",
+    "ClockSettings",
+    "Completion",
+    "Encoder",
+    "OverclockError",
+    "OverloadError",
+    "Piece",
+    "Timing",
+    "Usage",
+]
 
 _HOMES = {
     "LLM": "overclock.engine",
+    "AsyncLLM": "overclock.async_engine",
+    "ClockSettings": "overclock.clock.settings",
     "Encoder": "overclock.encoder",
     "Completion": "overclock.clock.completion",
     "Piece": "overclock.clock.completion",
     "Timing": "overclock.clock.completion",
     "Usage": "overclock.clock.completion",
     "OverclockError": "overclock.errors",
+    "OverloadError": "overclock.errors",
 }
 
 

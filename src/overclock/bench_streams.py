@@ -62,7 +62,9 @@ def streams(llm: LLM, count: int, kv: KvFormat, repetitions: int) -> Result:
     weights = generation_bytes(llm.program, 0, kv)
     each = generation_bytes(llm.program, context, kv) - weights
     work = Work(weights / count + each, "read_bandwidth_gbs")
-    return _result(f"{count} streams, generation", "tokens/s", speeds, work)
+    return _result(
+        f"{count} stream{'s' if count > 1 else ''}, generation", "tokens/s", speeds, work
+    )
 
 
 def shared_prefix(llm: LLM, size: int, repetitions: int) -> Iterator[Result]:

@@ -229,7 +229,7 @@ def grammar(function: Command) -> Command:
 
 
 def engine(function: Command) -> Command:
-    """`--threads` … `--draft`, given to the command as one `engine: EngineOptions`."""
+    """`--threads` … `--adapter`, given to the command as one `engine: EngineOptions`."""
     names = ("threads", "exact", "kv", "context", "kv_memory", "draft", "adapters", "machine")
     chosen = (threads, exact, kv, context, kv_memory, draft, adapters, machine)
     return _bundle(function, "engine", names, chosen)

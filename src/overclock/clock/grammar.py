@@ -77,7 +77,10 @@ def json_object() -> Grammar:
 
 
 def regex(pattern: str) -> Grammar:
-    """Text that matches `pattern` as a whole (Rust's syntax: no look-around, no references)."""
+    r"""Text that matches `pattern` as a whole (Rust's syntax: no look-around, no references).
+
+    ``\d`` and ``\w`` are the digits and letters of every script: write ``[0-9]`` for ours.
+    """
     return Grammar("regex", _text(pattern, "the regular expression"))
 
 

@@ -114,6 +114,8 @@ class Guesser:
         """
         answer = _answer(sequence)
         room = min(self._most, _room(sequence))
+        if answer.request.speculation == "off":
+            return [], 0.0
         forced = _forced(answer, room)
         if forced:
             return forced, float(len(forced))

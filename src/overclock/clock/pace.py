@@ -36,7 +36,7 @@ class Pace:
             self._note_rows(rows, seconds)
             return
         base = self.seconds(rows) if rows else 0.0
-        if base is not None:
+        if base is not None and prompt_tokens >= LEAST_TOKENS:  # fewer cost what one costs
             each = max(seconds - base, 0.05 * seconds) / prompt_tokens
             self._per_token = _mean(self._per_token, each)
 
@@ -66,7 +66,9 @@ class Pace:
     def prompt_tokens(self, rows: int, stretch: float, most: int) -> int:
         """How many tokens of prompts a tick with `rows` generating rows has room for."""
         base = self.seconds(rows)
-        if base is None or self._per_token is None:
+        if base is None:
+            return 0  # one tick without prompts, to learn from
+        if self._per_token is None:
             return min(most, 4 * LEAST_TOKENS)
         room = int((stretch - 1.0) * base / self._per_token)
         return min(most, max(LEAST_TOKENS, room))
