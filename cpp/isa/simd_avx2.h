@@ -10,6 +10,7 @@ struct Vi {
 using Vb = Vi;
 
 inline constexpr int kFewRows = 2;
+inline constexpr int kDirectRows = 2;
 inline constexpr int kTileRows = 1;
 inline constexpr int kFloatRows = 2;
 inline constexpr int kAttendRows = 2;
@@ -187,6 +188,10 @@ inline Vi vdot(Vi acc, Vb weights, Vb activations) {
     return {dot_quads(acc.a, low.a, activations.a), dot_quads(acc.b, low.b, activations.b)};
   }
   return {dot_quads(acc.a, weights.a, activations.a), dot_quads(acc.b, weights.b, activations.b)};
+}
+template <bool Wide>
+inline Vi vdot_four(Vi acc, Vb weights, const int8_t* activations) {
+  return vdot<Wide>(acc, weights, vbfour(activations));
 }
 
 // Forced inline: GCC takes a function that only prefetches for one without effect, and drops it.

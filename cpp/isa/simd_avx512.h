@@ -7,10 +7,11 @@ using Vf = __m512;
 using Vi = __m512i;
 using Vb = __m512i;
 
-inline constexpr int kFewRows = 4;   // rows up to which quantised blocks are unpacked in registers
-inline constexpr int kTileRows = 6;  // rows x 32 columns of the integer tile: 12 + 12 registers
-inline constexpr int kFloatRows = 12;  // rows x 32 columns of the float tile: 24 registers
-inline constexpr int kAttendRows = 6;  // query rows of an attention tile: 6 x 64 columns
+inline constexpr int kFewRows = 8;      // rows of a tile that unpacks quantised blocks in registers
+inline constexpr int kDirectRows = 32;  // rows up to which tiles do so; more share what is unpacked
+inline constexpr int kTileRows = 6;     // rows x 32 columns of the integer tile: 12 + 12 registers
+inline constexpr int kFloatRows = 12;   // rows x 32 columns of the float tile: 24 registers
+inline constexpr int kAttendRows = 6;   // query rows of an attention tile: 6 x 64 columns
 inline constexpr int kScoreChains = 2;
 
 inline Vf vzero() { return _mm512_setzero_ps(); }
@@ -84,6 +85,15 @@ inline Vf vload_u8(const uint8_t* p) {
 template <bool Wide>
 inline Vi vdot(Vi acc, Vb weights, Vb activations) {
   return _mm512_dpbusd_epi32(acc, weights, activations);
+}
+// The same with one group of four activations for all lanes, read with the product itself: GCC
+// loads what several products share once, and then has no register left to keep it in.
+template <bool Wide>
+[[gnu::always_inline]] inline Vi vdot_four(Vi acc, Vb weights, const int8_t* activations) {
+  asm("vpdpbusd %2%{1to16%}, %1, %0"
+      : "+v"(acc)
+      : "v"(weights), "m"(*reinterpret_cast<const int8_t (*)[4]>(activations)));
+  return acc;
 }
 inline Vi viadd(Vi a, Vi b) { return _mm512_add_epi32(a, b); }
 inline Vi vileft16(Vi a) { return _mm512_slli_epi32(a, 16); }

@@ -17,6 +17,7 @@ struct Vi {
 using Vb = Vi;
 
 inline constexpr int kFewRows = 1;
+inline constexpr int kDirectRows = 1;
 inline constexpr int kTileRows = 1;
 inline constexpr int kFloatRows = 1;
 inline constexpr int kAttendRows = 1;
@@ -218,6 +219,10 @@ inline I4 dot_quarter(I4 sum, I4 weights, I4 activations) {
 template <bool Wide>
 inline Vi vdot(Vi sum, Vb weights, Vb activations) {
   return quarters<Vi>([&](int i) { return dot_quarter(sum.v[i], weights.v[i], activations.v[i]); });
+}
+template <bool Wide>
+inline Vi vdot_four(Vi sum, Vb weights, const int8_t* activations) {
+  return vdot<Wide>(sum, weights, vbfour(activations));
 }
 
 // Forced inline: GCC takes a function that only prefetches for one without effect, and drops it.

@@ -71,9 +71,15 @@ template <class Done>
 void product_i8(const Weight& weight, int panel, const QuantizedRows& x, int first_row, int rows,
                 const MatmulScratch& s, float* c, bool keep, Done done) {
   const ProductI8& product = product_i8_of(weight.format);
-  if (rows <= kFewRows) {
-    product.few[size_t(rows - 1)](weight, panel, x, first_row, c);
-    done(first_row, rows, c);
+  if (rows <= kDirectRows) {
+    const int passes = (rows + kFewRows - 1) / kFewRows;
+    for (int row = 0, left = passes; row < rows; --left) {
+      const int n = (rows - row + left - 1) / left;
+      float* at = c + (keep ? 32 * row : 0);
+      product.few[size_t(n - 1)](weight, panel, x, first_row + row, at);
+      done(first_row + row, n, at);
+      row += n;
+    }
     return;
   }
   const Expanded expanded{s.bytes, s.d, s.m};

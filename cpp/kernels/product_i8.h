@@ -76,8 +76,8 @@ void few_rows(const Weight& weight, int panel, const QuantizedRows& x, int first
           Vi odd = vizero();
           unroll<4 / parts>([&](auto i) INLINE {
             constexpr int j = 2 * i + part * (8 / parts);
-            even = vdot<is_wide(F)>(even, bits[j], vbfour(values + 4 * j));
-            odd = vdot<is_wide(F)>(odd, bits[j + 1], vbfour(values + 4 * j + 4));
+            even = vdot_four<is_wide(F)>(even, bits[j], values + 4 * j);
+            odd = vdot_four<is_wide(F)>(odd, bits[j + 1], values + 4 * j + 4);
           });
           sums[half][r] = fold<L.scheme>(sums[half][r], viadd(even, odd), scales, row, g, part);
         });
