@@ -169,24 +169,42 @@ struct Frame {
   }
 };
 
-// One thread's part in one instruction. Work is claimed in pieces from a shared counter, so that a
-// thread that is held up does less; which thread computes a piece never changes its result.
+// How much of a lane's share of an instruction has been claimed.
+struct alignas(64) Cursor {
+  std::atomic<int> claimed{0};
+};
+
+// One thread's part in one instruction. Every lane has a share of the work, one stretch from its
+// first unit to its last, and claims it in pieces; then it claims from the others' shares, so that
+// a thread that is held up does less. Which thread computes a piece never changes its result.
 struct Lane {
   int index;
   int count;
-  std::atomic<int>* next;
+  Cursor* cursors;  // one for each lane
   uint8_t* scratch;
 
-  bool claim(int total, int piece, int& begin, int& end) const {
-    begin = next->fetch_add(piece, std::memory_order_relaxed);
-    if (begin >= total) return false;
-    end = begin + piece < total ? begin + piece : total;
-    return true;
+  // First unit of the share of lane `lane`.
+  int share_at(int total, int lane) const {
+    return static_cast<int>(int64_t{total} * lane / count);
   }
-  // Pieces small enough to balance the threads, large enough to keep the counter quiet.
-  int piece(int total, int least = 1) const {
+  bool claim(int total, int piece, int& begin, int& end) const {
+    for (int hop = 0; hop < count; ++hop) {
+      const int lane = (index + hop) % count;
+      const int first = share_at(total, lane);
+      const int stop = share_at(total, lane + 1);
+      std::atomic<int>& claimed = cursors[lane].claimed;
+      if (claimed.load(std::memory_order_relaxed) >= stop - first) continue;
+      begin = first + claimed.fetch_add(piece, std::memory_order_relaxed);
+      if (begin >= stop) continue;
+      end = begin + piece < stop ? begin + piece : stop;
+      return true;
+    }
+    return false;
+  }
+  // Pieces small enough to balance the threads.
+  int piece(int total) const {
     const int share = count == 1 ? total : total / (count * 8);
-    return share > least ? share : least;
+    return share > 1 ? share : 1;
   }
 };
 

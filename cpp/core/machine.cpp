@@ -28,7 +28,10 @@ bool is_float(Format format) { return !layout_of(format).quantized(); }
 }  // namespace
 
 Machine::Machine(int threads, KvFormat kv, const std::string& tier)
-    : pool_(checked_threads(threads)), kv_(kv), kernels_(kernels_of(tier)) {
+    : pool_(checked_threads(threads)),
+      kv_(kv),
+      kernels_(kernels_of(tier)),
+      cursors_(2 * size_t(threads)) {
   for (int thread = 0; thread < threads; ++thread) scratch_.emplace_back(kLaneScratch, false);
 }
 
@@ -65,9 +68,9 @@ int Machine::add_weight(const Source& source, Format format) {
   Weight weight{format, source.rows, source.columns};
   uint8_t* to = take_weight_memory(weight.panel_bytes() * size_t(weight.panels()));
   weight.data = to;
-  std::atomic<int> next{0};
+  std::vector<Cursor> cursors(size_t(pool_.threads()));
   pool_.run([&](int thread) {
-    const Lane lane{thread, pool_.threads(), &next, nullptr};
+    const Lane lane{thread, pool_.threads(), cursors.data(), nullptr};
     for (int begin, end; lane.claim(weight.panels(), lane.piece(weight.panels()), begin, end);)
       for (int panel = begin; panel < end; ++panel)
         pack_panel(weight, source.format, source.data, panel,
@@ -178,7 +181,6 @@ void Machine::add_instruction(Instruction instruction, const std::vector<float>&
   }
   instructions_.push_back(std::move(instruction));
   ticks_.push_back(0);
-  counters_ = std::make_unique<std::atomic<int>[]>(2 * instructions_.size() + 1);
 }
 
 int Machine::add_output(int buffer, std::vector<int> instructions) {
@@ -332,50 +334,62 @@ void Machine::look_ahead(const Output& output, size_t position, const Lane& lane
     const Instruction& next = instructions_[size_t(index)];
     if (next.op != Op::Matmul && next.op != Op::GatedMatmul) continue;
     if (ahead.instruction == index) return;
-    const Role role = next.op == Op::Matmul ? Role::W : Role::Gate;
-    const Weight& weight = weights_[size_t(buffers_[size_t(next.one(role).buffer)].index)];
-    const size_t share = size_t(lane.piece(weight.panels())) * weight.panel_bytes();
-    const size_t total = size_t(weight.panels()) * weight.panel_bytes();
-    const uint8_t* const end = weight.data + total;
     ahead.instruction = index;
-    ahead.at = std::min(weight.data + size_t(lane.index) * share, end);
-    ahead.stop = std::min(ahead.at + std::min(share, kMostAhead), end);
+    const std::vector<Operand>& side_by_side =
+        next.all(next.op == Op::Matmul ? Role::W : Role::Gate);
+    const auto weight_of = [&](const Operand& operand) -> const Weight& {
+      return weights_[size_t(buffers_[size_t(operand.buffer)].index)];
+    };
+    int panels = 0;
+    for (const Operand& operand : side_by_side) panels += weight_of(operand).panels();
+    int first = lane.share_at(panels, lane.index);
+    size_t which = 0;
+    for (; first >= weight_of(side_by_side[which]).panels(); ++which)
+      first -= weight_of(side_by_side[which]).panels();
+    const Weight& weight = weight_of(side_by_side[which]);
+    ahead.at = weight.panel(first);
+    ahead.stop = std::min(ahead.at + kMostAhead, weight.panel(weight.panels()));
     return;
   }
 }
 
-void Machine::step(const Frame& frame, int index, const Lane& lane, Ahead& ahead) {
-  const Instruction& instruction = instructions_[size_t(index)];
-  const bool adapts = instruction.op == Op::Adapt && is_adapted(frame, instruction);
-  if (instruction.op == Op::Adapt && !adapts && in_place(instruction)) return;
-  kernels_.run[static_cast<size_t>(instruction.op)](frame, instruction, lane);
-  pool_.barrier().wait([&] {
-    for (int line = 0; line < 4 && ahead.at < ahead.stop; ++line, ahead.at += 64)
-      __builtin_prefetch(ahead.at, 0, 2);
-  });
-  const bool splits = instruction.op == Op::Attend &&
-                      kernels_.splits_attention(frame, instruction, pool_.threads());
-  if (!splits && !adapts) return;
-  const Lane second{lane.index, lane.count, &counters_[instructions_.size() + size_t(index)],
-                    lane.scratch};
-  (adapts ? kernels_.adapt_up : kernels_.merge_attention)(frame, instruction, second);
-  pool_.barrier().wait();
+// The lane of a thread for its next step. All threads have left the step before, whose cursors
+// will serve the step after this one.
+Lane Machine::lane_of(int thread, int& steps) {
+  const size_t threads = size_t(pool_.threads());
+  Cursor* sets[2] = {cursors_.data(), cursors_.data() + threads};
+  const int set = steps++ % 2;
+  sets[1 - set][thread].claimed.store(0, std::memory_order_relaxed);
+  return {thread, pool_.threads(), sets[set], scratch_[size_t(thread)].data()};
 }
 
 void Machine::work(const Frame& frame, const Output& output, int thread) {
-  uint8_t* scratch = scratch_[size_t(thread)].data();
+  int steps = 0;
   if (!rotations_.empty()) {
-    turn_rotations(frame.batch,
-                   {thread, pool_.threads(), &counters_[2 * instructions_.size()], scratch});
+    turn_rotations(frame.batch, lane_of(thread, steps));
     pool_.barrier().wait();
   }
   uint64_t before = ticks_now();
   Ahead ahead;
   for (size_t position = 0; position < output.instructions.size(); ++position) {
     const int index = output.instructions[position];
-    const Lane lane{thread, pool_.threads(), &counters_[size_t(index)], scratch};
+    const Instruction& instruction = instructions_[size_t(index)];
+    const bool adapts = instruction.op == Op::Adapt && is_adapted(frame, instruction);
+    if (instruction.op == Op::Adapt && !adapts && in_place(instruction)) continue;
+    const Lane lane = lane_of(thread, steps);
     if (frame.batch.tokens <= kMemoryBoundRows) look_ahead(output, position, lane, ahead);
-    step(frame, index, lane, ahead);
+    kernels_.run[static_cast<size_t>(instruction.op)](frame, instruction, lane);
+    pool_.barrier().wait([&] {
+      for (int line = 0; line < 4 && ahead.at < ahead.stop; ++line, ahead.at += 64)
+        __builtin_prefetch(ahead.at, 0, 2);
+    });
+    const bool splits = instruction.op == Op::Attend &&
+                        kernels_.splits_attention(frame, instruction, pool_.threads());
+    if (splits || adapts) {
+      const auto second = adapts ? kernels_.adapt_up : kernels_.merge_attention;
+      second(frame, instruction, lane_of(thread, steps));
+      pool_.barrier().wait();
+    }
     if (thread != 0) continue;
     const uint64_t now = ticks_now();
     ticks_[size_t(index)] += now - before;
@@ -392,9 +406,8 @@ void Machine::run(const Batch& batch, int index, float* result) {
     const size_t size = size_t(batch.tokens) * 2 * size_t(rotation.pairs());
     if (rotation.values.size() < size) rotation.values.resize(size);
   }
-  for (size_t i = 0; i <= 2 * instructions_.size(); ++i)
-    counters_[i].store(0, std::memory_order_relaxed);
   group_adapted(batch);
+  for (Cursor& cursor : cursors_) cursor.claimed.store(0, std::memory_order_relaxed);
   const Frame sizes = frame_for(batch);
   size_t partials = adapted_tokens_.rows.size();
   partials = std::max(partials, adapted_selected_.rows.size()) * size_t(adapters_.stride());
@@ -412,9 +425,9 @@ void Machine::run(const Batch& batch, int index, float* result) {
 
 void Machine::share(int count, const std::function<void(int)>& job) {
   const std::lock_guard alone(running_);
-  std::atomic<int> next{0};
+  std::vector<Cursor> cursors(size_t(pool_.threads()));
   pool_.run([&](int thread) {
-    const Lane lane{thread, pool_.threads(), &next, nullptr};
+    const Lane lane{thread, pool_.threads(), cursors.data(), nullptr};
     for (int begin, end; lane.claim(count, 1, begin, end);) job(begin);
   });
 }

@@ -87,6 +87,7 @@ class Machine {
   Holdings holdings() const;
   void make_room(const Batch& batch, const Output& output, float* result);
   void turn_rotations(const Batch& batch, const Lane& lane);
+  Lane lane_of(int thread, int& steps);
   void work(const Frame& frame, const Output& output, int thread);
   // Where a thread that has to wait reads ahead: its first share of the next product's weights.
   struct Ahead {
@@ -95,7 +96,6 @@ class Machine {
     const uint8_t* stop = nullptr;
   };
   void look_ahead(const Output& output, size_t position, const Lane& lane, Ahead& ahead) const;
-  void step(const Frame& frame, int index, const Lane& lane, Ahead& ahead);
   void group_adapted(const Batch& batch);
   Frame frame_for(const Batch& batch);
   uint8_t* take_weight_memory(size_t bytes);
@@ -125,7 +125,8 @@ class Machine {
   Adapters adapters_;
   AdaptedRows adapted_tokens_;
   AdaptedRows adapted_selected_;
-  std::unique_ptr<std::atomic<int>[]> counters_;
+  // Two sets for the lanes: steps use them in turn, and each lane clears its own of the other set.
+  std::vector<Cursor> cursors_;
   std::vector<uint64_t> ticks_;
   int64_t runs_ = 0;
   int context_ = INT32_MAX;

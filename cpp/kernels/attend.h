@@ -312,7 +312,7 @@ struct AttendShape {
   }
 };
 
-// Finds the sequence of rising unit numbers.
+// Finds the sequence of unit numbers, which mostly rise.
 struct UnitWalker {
   const Batch& batch;
   const AttendShape& shape;
@@ -327,6 +327,7 @@ struct UnitWalker {
   };
 
   Unit seek(int unit) {
+    if (unit < base) base = sequence = 0;
     while (unit >= base + shape.blocks(batch, sequence) * shape.kv_heads) {
       base += shape.blocks(batch, sequence) * shape.kv_heads;
       ++sequence;

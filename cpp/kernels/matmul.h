@@ -165,19 +165,16 @@ inline int terms_of(const Frame& frame, const Operand& x) {
   return frame.quantized(x) ? frame.quantized_rows(x).terms : 1;
 }
 
-// Claims pieces of blocks of rows x panels and calls piece(panel, first_row, rows).
+// Claims blocks of rows x panels, one by one, and calls piece(panel, first_row, rows).
 template <class Piece>
 void over_pieces(const Lane& lane, int rows, int panels, int terms, Piece piece) {
   const int block_rows = kBlockRows / terms;
   const int blocks = (rows + block_rows - 1) / block_rows;
   const int total = blocks * panels;
-  const int least = rows <= kFewRows ? 2 : 1;
-  for (int begin, end; lane.claim(total, lane.piece(total, least), begin, end);)
-    for (int unit = begin; unit < end; ++unit) {
-      const int first_row = unit / panels * block_rows;
-      piece(unit % panels, first_row,
-            rows - first_row < block_rows ? rows - first_row : block_rows);
-    }
+  for (int unit, end; lane.claim(total, 1, unit, end);) {
+    const int first_row = unit / panels * block_rows;
+    piece(unit % panels, first_row, rows - first_row < block_rows ? rows - first_row : block_rows);
+  }
 }
 
 // Which of the weights laid side by side a panel belongs to.
