@@ -20,24 +20,22 @@ template <KvFormat E>
   return vload_i8(reinterpret_cast<const int8_t*>(base) + element);
 }
 
+constexpr size_t kv_bytes(KvFormat format) {
+  return format == KvFormat::F32 ? 4 : format == KvFormat::F16 ? 2 : 1;
+}
+
 // Keys and values of one head, one chunk long.
 struct ChunkSource {
   const uint8_t* keys[kChunkPages];      // [columns][kPageTokens] each
   const uint8_t* values[kChunkPages];    // [kPageTokens][value_stride]
   const float* key_scales[kChunkPages];  // null but for I8
   const float* value_scales[kChunkPages];
-  size_t value_stride;  // elements
-  const uint8_t* next;  // keys that will be needed after this chunk, or null
-  size_t next_bytes;
+  size_t value_stride;               // elements
+  const uint8_t* next[kChunkPages];  // keys that will be needed after this chunk, or null
 };
 
-[[gnu::always_inline]] inline void prefetch_next(const ChunkSource& source) {
-  for (size_t at = 0; source.next && at < source.next_bytes; at += 64)
-    vprefetch_near(source.next + at);
-}
-
 // What will be needed soon: the keys of a page some way ahead, and the values of this one.
-struct Ahead {
+struct PagesAhead {
   const uint8_t* keys;
   const uint8_t* values;
 };
@@ -45,8 +43,8 @@ struct Ahead {
 // R queries x the 32 keys of a page; scores are kScoreStride floats apart. With `Fetch` it asks
 // for the lines ahead while it computes: few rows are bound by memory.
 template <int R, KvFormat E, bool Fetch>
-void score_tile(const float* q, int columns, const uint8_t* keys, float* scores, Ahead ahead) {
-  constexpr size_t row_bytes = kPageTokens * (E == KvFormat::F32 ? 4 : E == KvFormat::F16 ? 2 : 1);
+void score_tile(const float* q, int columns, const uint8_t* keys, float* scores, PagesAhead ahead) {
+  constexpr size_t row_bytes = kPageTokens * kv_bytes(E);
   // Columns go to the chains in turn, so that a few rows do not wait for their own sums.
   Vf sums[kScoreChains][R][2];
   unroll<2 * R * kScoreChains>([&](auto i)
@@ -79,13 +77,19 @@ void score_tile(const float* q, int columns, const uint8_t* keys, float* scores,
 template <int R, int N, KvFormat E>
 void value_tile(const float* weights, const ChunkSource& source, int first, int last, int column,
                 float* out, int out_stride) {
+  constexpr size_t bytes = kv_bytes(E);
   Vf sums[R][N];
   unroll<R * N>([&](auto i) INLINE { sums[i / N][i % N] = vzero(); });
   for (int key = first; key < last;) {
     const uint8_t* page = source.values[key / kPageTokens];
+    // Keys take as much room as values: the next ones come in while these values are read.
+    const uint8_t* next = source.next[key / kPageTokens];
     const int stop = std::min(last, (key / kPageTokens + 1) * kPageTokens);
     for (; key < stop; ++key) {
       const size_t at = size_t(key % kPageTokens) * source.value_stride + size_t(column);
+      if (next)
+        unroll<(16 * N * bytes + 63) / 64>(
+            [&](auto line) INLINE { vprefetch_near(next + at * bytes + 64 * line); });
       Vf values[N];
       unroll<N>([&](auto n) INLINE { values[n] = load_kv<E>(page, at + 16 * n); });
       unroll<R>([&](auto r) INLINE {
@@ -99,7 +103,7 @@ void value_tile(const float* weights, const ChunkSource& source, int first, int 
   });
 }
 
-using ScoreTile = void (*)(const float*, int, const uint8_t*, float*, Ahead);
+using ScoreTile = void (*)(const float*, int, const uint8_t*, float*, PagesAhead);
 using ValueTile = void (*)(const float*, const ChunkSource&, int, int, int, float*, int);
 
 template <KvFormat E>
@@ -177,14 +181,14 @@ void attend_chunk(const QueryBlock& block, const ChunkSource& source, int start,
   const bool few = block.rows <= kAttendRows;
   const auto& score = few ? kTiles.fetching_score : kTiles.score;
   for (int page = 0; page < pages; ++page) {
-    const Ahead ahead{source.keys[std::min(page + kPagesAhead, pages - 1)], source.values[page]};
+    const PagesAhead ahead{source.keys[std::min(page + kPagesAhead, pages - 1)],
+                           source.values[page]};
     for (int r = 0; r < block.rows; r += kAttendRows) {
       const int n = std::min(kAttendRows, block.rows - r);
       score[size_t(n - 1)](block.q + r * block.columns, block.columns, source.keys[page],
                            scores + r * kScoreStride + page * kPageTokens, ahead);
     }
   }
-  if (few) prefetch_next(source);
   int tile_low[kQueryRows];
   int tile_high[kQueryRows];
   for (int r = 0; r < block.rows; ++r) {
@@ -389,16 +393,25 @@ inline ChunkSource paged_chunk(const Cache& cache, const int32_t* pages, int hea
   return source;
 }
 
-// `ahead` is how many chunks further on this lane will probably go on.
-inline void attend_paged_chunk(const Frame& frame, const Cache& cache, int sequence, int head,
-                               int start, int ahead, AttendScratch& s) {
-  const int stop = s.block.last[s.block.rows - 1];
-  const int32_t* pages = frame.batch.pages_of(sequence);
-  ChunkSource source = paged_chunk(cache, pages, head, start, stop);
-  const int next = start + ahead * kChunk;
-  if (next < stop) {
-    source.next = cache.keys(pages[next / kPageTokens], head);
-    source.next_bytes = cache.keys_bytes();
+// A chunk of a unit's context.
+struct UnitChunk {
+  UnitWalker::Unit unit;
+  int start;
+};
+
+// `next` is where this lane will probably go on, or null.
+inline void attend_paged_chunk(const Frame& frame, const Cache& cache, const UnitChunk& at,
+                               const UnitChunk* next, AttendScratch& s) {
+  const auto chunk_of = [&](const UnitChunk& chunk) {
+    const UnitWalker::Unit& unit = chunk.unit;
+    const int stop = frame.batch.contexts[unit.sequence] + unit.first + unit.tokens;
+    return paged_chunk(cache, frame.batch.pages_of(unit.sequence), unit.head, chunk.start, stop);
+  };
+  ChunkSource source = chunk_of(at);
+  const int start = at.start;
+  if (next && s.block.rows <= kAttendRows) {
+    const ChunkSource after = chunk_of(*next);
+    std::copy(after.keys, after.keys + kChunkPages, source.next);
   }
   switch (cache.format) {
     case KvFormat::F32: return attend_chunk<KvFormat::F32>(s.block, source, start, s.scores);
@@ -407,9 +420,18 @@ inline void attend_paged_chunk(const Frame& frame, const Cache& cache, int seque
   }
 }
 
-// Chunks that at least one row of the block sees.
-inline int first_chunk(const QueryBlock& block) { return block.first[0] / kChunk; }
-inline int last_chunk(const QueryBlock& block) { return (block.last[block.rows - 1] - 1) / kChunk; }
+// Chunks that at least one row of a unit sees.
+struct ChunkRange {
+  int first;
+  int last;
+
+  ChunkRange(const Frame& frame, const Instruction& instruction, const UnitWalker::Unit& unit) {
+    const int position = frame.batch.contexts[unit.sequence] + unit.first;
+    const int seen = instruction.window > 0 ? position + 1 - instruction.window : 0;
+    first = std::max(0, seen) / kChunk;
+    last = (position + unit.tokens - 1) / kChunk;
+  }
+};
 
 inline int most_chunks(const Batch& batch) {
   int most = 0;
@@ -444,8 +466,19 @@ inline void attend_whole(const Frame& frame, const Instruction& instruction, con
     const UnitWalker::Unit unit = walker.seek(begin);
     load_queries(frame, instruction, shape, unit, s);
     s.clear();
-    for (int chunk = first_chunk(s.block); chunk <= last_chunk(s.block); ++chunk) {
-      attend_paged_chunk(frame, cache, unit.sequence, unit.head, chunk * kChunk, 1, s);
+    const ChunkRange chunks(frame, instruction, unit);
+    UnitChunk next{unit, 0};
+    for (int chunk = chunks.first; chunk <= chunks.last; ++chunk) {
+      bool goes_on = true;
+      if (chunk < chunks.last) {
+        next.start = (chunk + 1) * kChunk;
+      } else if (begin + 1 < units) {
+        next.unit = UnitWalker(walker).seek(begin + 1);
+        next.start = ChunkRange(frame, instruction, next.unit).first * kChunk;
+      } else {
+        goes_on = false;
+      }
+      attend_paged_chunk(frame, cache, {unit, chunk * kChunk}, goes_on ? &next : nullptr, s);
       s.merge();
     }
     finish_unit(frame, instruction, shape, unit, s);
@@ -464,8 +497,11 @@ inline void attend_split(const Frame& frame, const Instruction& instruction, con
     const UnitWalker::Unit unit = walker.seek(begin / chunks);
     load_queries(frame, instruction, shape, unit, s);
     const int chunk = begin % chunks;
-    if (chunk < first_chunk(s.block) || chunk > last_chunk(s.block)) continue;
-    attend_paged_chunk(frame, cache, unit.sequence, unit.head, chunk * kChunk, lane.count, s);
+    const ChunkRange range(frame, instruction, unit);
+    if (chunk < range.first || chunk > range.last) continue;
+    const UnitChunk next{unit, (chunk + 1) * kChunk};
+    attend_paged_chunk(frame, cache, {unit, chunk * kChunk}, chunk < range.last ? &next : nullptr,
+                       s);
     float* to = frame.partials + size_t(begin) * stride;
     std::copy(s.block.most, s.block.most + s.block.rows, to);
     std::copy(s.block.sum, s.block.sum + s.block.rows, to + kQueryRows);
@@ -484,7 +520,8 @@ inline void merge_attention(const Frame& frame, const Instruction& instruction, 
     const UnitWalker::Unit unit = walker.seek(begin);
     load_queries(frame, instruction, shape, unit, s);
     s.clear();
-    for (int chunk = first_chunk(s.block); chunk <= last_chunk(s.block); ++chunk) {
+    const ChunkRange range(frame, instruction, unit);
+    for (int chunk = range.first; chunk <= range.last; ++chunk) {
       const float* from = frame.partials + (size_t(begin) * chunks + chunk) * stride;
       for (int r = 0; r < s.block.rows; ++r)
         merge_row(from[r], from[kQueryRows + r], from + 2 * kQueryRows + r * s.block.out_stride,
