@@ -8,7 +8,7 @@ using Vi = __m512i;
 using Vb = __m512i;
 
 inline constexpr int kFewRows = 8;      // rows of a tile that unpacks quantised blocks in registers
-inline constexpr int kDirectRows = 32;  // rows up to which tiles do so; more share what is unpacked
+inline constexpr int kDirectRows = 64;  // rows up to which tiles do so; more share what is unpacked
 inline constexpr int kTileRows = 6;     // rows x 32 columns of the integer tile: 12 + 12 registers
 inline constexpr int kFloatRows = 12;   // rows x 32 columns of the float tile: 24 registers
 inline constexpr int kAttendRows = 6;   // query rows of an attention tile: 6 x 64 columns

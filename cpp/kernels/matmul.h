@@ -65,43 +65,60 @@ struct MatmulScratch {
         gate(c + 32 * kBlockRows) {}
 };
 
-// Panel `panel` of `weight` times rows first_row … ; calls done(row, rows, tile) for every
-// finished tile, whose rows are 32 floats apart. With `keep` the whole block stays in c.
+// One panel of a weight.
+struct Panel {
+  const Weight* weight;
+  int index;
+};
+
+// The walk through `next`, spread over the groups and passes of the tiles before it.
+inline Ahead ahead_of(const Panel& next, int groups, int passes) {
+  if (!next.weight) return {};
+  const uint8_t* const at = next.weight->panel(next.index);
+  const int lines = static_cast<int>(next.weight->panel_bytes() / 64);
+  return {at, at + 64 * size_t(lines), lines / (groups * passes) + 1};
+}
+
+// Panel `at` times rows first_row … ; calls done(row, rows, tile) for every finished tile, whose
+// rows are 32 floats apart. With `keep` the whole block stays in c. Panel `next` is read ahead.
 template <class Done>
-void product_i8(const Weight& weight, int panel, const QuantizedRows& x, int first_row, int rows,
+void product_i8(const Panel& at, const Panel& next, const QuantizedRows& x, int first_row, int rows,
                 const MatmulScratch& s, float* c, bool keep, Done done) {
+  const Weight& weight = *at.weight;
+  const int groups = weight.groups();
   const ProductI8& product = product_i8_of(weight.format);
-  if (rows <= kDirectRows) {
+  if (rows <= product.direct_rows) {
     const int passes = (rows + kFewRows - 1) / kFewRows;
+    Ahead ahead = ahead_of(next, groups, passes);
     for (int row = 0, left = passes; row < rows; --left) {
       const int n = (rows - row + left - 1) / left;
-      float* at = c + (keep ? 32 * row : 0);
-      product.few[size_t(n - 1)](weight, panel, x, first_row + row, at);
-      done(first_row + row, n, at);
+      float* to = c + (keep ? 32 * row : 0);
+      product.few[size_t(n - 1)](weight, at.index, x, first_row + row, to, passes == 1, ahead);
+      done(first_row + row, n, to);
       row += n;
     }
     return;
   }
   const Expanded expanded{s.bytes, s.d, s.m};
-  const int groups = weight.groups();
+  Ahead ahead = ahead_of(next, groups, (rows + kTileRows - 1) / kTileRows);
   keep = keep || groups > kBlockGroups;
   for (int g = 0; g < groups; g += kBlockGroups) {
     const int count = groups - g < kBlockGroups ? groups - g : kBlockGroups;
-    product.expand(weight, panel, g, count, expanded);
+    product.expand(weight, at.index, g, count, expanded);
     for (int row = 0; row < rows; row += kTileRows) {
       const int n = rows - row < kTileRows ? rows - row : kTileRows;
-      float* at = c + (keep ? 32 * row : 0);
-      product.tiles[size_t(n - 1)](expanded, x, first_row + row, g, count, at, g == 0);
-      if (g + count == groups) done(first_row + row, n, at);
+      float* to = c + (keep ? 32 * row : 0);
+      product.tiles[size_t(n - 1)](expanded, x, first_row + row, g, count, to, g == 0, ahead);
+      if (g + count == groups) done(first_row + row, n, to);
     }
   }
 }
 
 // The same for activations of two terms: twice the rows, then the sums of the pairs.
 template <class Done>
-void product_i8x2(const Weight& weight, int panel, const QuantizedRows& x, int first_row, int rows,
-                  const MatmulScratch& s, float* c, Done done) {
-  product_i8(weight, panel, x.apart(), 2 * first_row, 2 * rows, s, c, true,
+void product_i8x2(const Panel& at, const Panel& next, const QuantizedRows& x, int first_row,
+                  int rows, const MatmulScratch& s, float* c, Done done) {
+  product_i8(at, next, x.apart(), 2 * first_row, 2 * rows, s, c, true,
              [](int, int, const float*) {});
   for (int row = 0; row < rows; ++row)
     for (int i = 0; i < 32; i += 16)
@@ -133,14 +150,14 @@ void product_f32(const Weight& weight, int panel, const FloatRows& x, int first_
 
 // Picks the product by the activations' element type.
 template <class Done>
-void product(const Frame& frame, const Operand& x, const Weight& weight, int panel, int first_row,
-             int rows, const MatmulScratch& s, float* c, bool keep, Done done) {
+void product(const Frame& frame, const Operand& x, const Panel& at, const Panel& next,
+             int first_row, int rows, const MatmulScratch& s, float* c, bool keep, Done done) {
   if (!frame.quantized(x))
-    product_f32(weight, panel, frame.floats(x), first_row, rows, s, c, keep, done);
+    product_f32(*at.weight, at.index, frame.floats(x), first_row, rows, s, c, keep, done);
   else if (frame.quantized_rows(x).terms == 1)
-    product_i8(weight, panel, frame.quantized_rows(x), first_row, rows, s, c, keep, done);
+    product_i8(at, next, frame.quantized_rows(x), first_row, rows, s, c, keep, done);
   else
-    product_i8x2(weight, panel, frame.quantized_rows(x), first_row, rows, s, c, done);
+    product_i8x2(at, next, frame.quantized_rows(x), first_row, rows, s, c, done);
 }
 
 // I8 weights times int8 activations leave the column scale to the end.
@@ -204,23 +221,29 @@ inline void matmul(const Frame& frame, const Instruction& instruction, const Lan
   const MatmulScratch scratch(lane.scratch);
   int panels = 0;
   for (const Operand& operand : weights) panels += frame.weight(operand).panels();
-  over_pieces(
-      lane, frame.rows(instruction.one(Role::Y)), panels, terms_of(frame, x),
-      [&](int unit, int first_row, int rows) {
-        const Segment segment = find_segment(frame, weights, unit);
-        const Weight& weight = frame.weight(weights[size_t(segment.index)]);
-        Finish finish;
-        finish.first_column = segment.first_column + 32 * segment.panel;
-        finish.valid = weight.rows - 32 * segment.panel;
-        if (finish.valid > 32) finish.valid = 32;
-        finish.scales = column_scales(frame, x, weight, segment.panel);
-        if (!biases.empty())
-          finish.bias = frame.vector(biases[size_t(segment.index)]) + 32 * segment.panel;
-        finish.activation = instruction.activation;
-        set_output(frame, instruction, finish);
-        product(frame, x, weight, segment.panel, first_row, rows, scratch, scratch.c, false,
-                [&](int row, int n, const float* c) { finish_rows(finish, row, n, c, nullptr); });
-      });
+  over_pieces(lane, frame.rows(instruction.one(Role::Y)), panels, terms_of(frame, x),
+              [&](int unit, int first_row, int rows) {
+                const Segment segment = find_segment(frame, weights, unit);
+                const Weight& weight = frame.weight(weights[size_t(segment.index)]);
+                Finish finish;
+                finish.first_column = segment.first_column + 32 * segment.panel;
+                finish.valid = weight.rows - 32 * segment.panel;
+                if (finish.valid > 32) finish.valid = 32;
+                finish.scales = column_scales(frame, x, weight, segment.panel);
+                if (!biases.empty())
+                  finish.bias = frame.vector(biases[size_t(segment.index)]) + 32 * segment.panel;
+                finish.activation = instruction.activation;
+                set_output(frame, instruction, finish);
+                Panel next{nullptr, 0};
+                if (unit + 1 < panels) {
+                  const Segment after = find_segment(frame, weights, unit + 1);
+                  next = {&frame.weight(weights[size_t(after.index)]), after.panel};
+                }
+                product(frame, x, {&weight, segment.panel}, next, first_row, rows, scratch,
+                        scratch.c, false, [&](int row, int n, const float* c) {
+                          finish_rows(finish, row, n, c, nullptr);
+                        });
+              });
 }
 
 inline void gated_matmul(const Frame& frame, const Instruction& instruction, const Lane& lane) {
@@ -237,9 +260,11 @@ inline void gated_matmul(const Frame& frame, const Instruction& instruction, con
                 finish.gate_scales = column_scales(frame, x, gate, panel);
                 finish.activation = instruction.activation;
                 set_output(frame, instruction, finish);
-                product(frame, x, gate, panel, first_row, rows, scratch, scratch.gate, true,
+                const Panel at{&up, panel};
+                const Panel next{panel + 1 < gate.panels() ? &gate : nullptr, panel + 1};
+                product(frame, x, {&gate, panel}, at, first_row, rows, scratch, scratch.gate, true,
                         [](int, int, const float*) {});
-                product(frame, x, up, panel, first_row, rows, scratch, scratch.c, false,
+                product(frame, x, at, next, first_row, rows, scratch, scratch.c, false,
                         [&](int row, int n, const float* c) {
                           finish_rows(finish, row, n, c, scratch.gate + 32 * (row - first_row));
                         });

@@ -15,6 +15,17 @@ struct Expanded {
   float* m;
 };
 
+// Weights that come next, asked for while a tile computes: a few lines with every group.
+struct Ahead {
+  const uint8_t* at = nullptr;
+  const uint8_t* stop = nullptr;
+  int lines = 0;  // for a group
+
+  [[gnu::always_inline]] void step() {
+    for (int line = 0; line < lines && at < stop; ++line, at += 64) vprefetch_near(at);
+  }
+};
+
 inline int32_t load_pair(const int16_t* p) {
   int32_t word;
   __builtin_memcpy(&word, p, 4);
@@ -47,21 +58,32 @@ template <Scheme S>
   return added;
 }
 
-// Rows x 32 columns straight from the packed blocks. Generation is bound by this walk through
-// memory, so lines are asked for some way ahead, across the ends of panels, and
-// pass the caches by: they come back once a token, when the caches hold other things.
+// Rows x 32 columns straight from the packed blocks. If these rows are `all`, the walk is bound by
+// memory, so lines are asked for some way ahead, across the end of the panel into the next one, and
+// pass the caches by: they come back once a token, when the caches hold other things. If not, the
+// tiles of a panel bring in the next one together.
 template <Format F, int R>
-void few_rows(const Weight& weight, int panel, const QuantizedRows& x, int first_row, float* c) {
+void few_rows(const Weight& weight, int panel, const QuantizedRows& x, int first_row, float* c,
+              bool all, Ahead& next) {
   static constexpr Layout L = layout_of(F);
   static constexpr int parts = has_parts(L.scheme) ? 2 : 1;
   const uint8_t* base = weight.panel(panel);
+  // Rows that take several tiles are spread over them: none of those is as small as half a tile.
+  constexpr bool always_all = 2 * R < kFewRows || kDirectRows == kFewRows;
   Vf sums[2][R];
   unroll<2 * R>([&](auto i) INLINE { sums[i / R][i % R] = vzero(); });
+  constexpr int lines = static_cast<int>(L.group_bytes() / 64);
+  const uint8_t* const end = base + weight.panel_bytes();
   const int groups = weight.groups();
   for (int g = 0; g < groups; ++g) {
-    const uint8_t* ahead = base + L.block_at(g, 0) + kPrefetchBytes;
-    unroll<static_cast<int>(L.group_bytes() / 64)>([&](auto line)
-                                                       INLINE { vstream(ahead + 64 * line); });
+    const uint8_t* const here = base + L.block_at(g, 0);
+    if (always_all || all) {
+      const uint8_t* ahead = here + kPrefetchBytes;
+      if (ahead >= end && next.at) ahead = next.at + (ahead - end);
+      unroll<lines>([&](auto line) INLINE { vstream(ahead + 64 * line); });
+    } else {
+      next.step();
+    }
     unroll<2>([&](auto half) INLINE {
       Vb bits[8];
       unpack_block<F>(base + L.block_at(g, half), bits);
@@ -113,7 +135,7 @@ void expand(const Weight& weight, int panel, int first_group, int groups, const 
 // R rows x 32 columns from an unpacked panel; adds to c unless `first`.
 template <Format F, int R>
 void tile(const Expanded& w, const QuantizedRows& x, int first_row, int first_group, int groups,
-          float* c, bool first) {
+          float* c, bool first, Ahead& next) {
   static constexpr Scheme S = layout_of(F).scheme;
   static constexpr int parts = has_parts(S) ? 2 : 1;
   Vf sums[R][2];
@@ -122,6 +144,7 @@ void tile(const Expanded& w, const QuantizedRows& x, int first_row, int first_gr
   });
   for (int g = 0; g < groups; ++g) {
     const int at = first_group + g;
+    next.step();
     unroll<parts>([&](auto part) INLINE {
       Vi integers[R][2];
       unroll<R>([&](auto r) INLINE {
@@ -160,8 +183,9 @@ void tile(const Expanded& w, const QuantizedRows& x, int first_row, int first_gr
 
 // The three steps for one format, with one tile for each number of rows.
 struct ProductI8 {
-  using Few = void (*)(const Weight&, int, const QuantizedRows&, int, float*);
-  using Tile = void (*)(const Expanded&, const QuantizedRows&, int, int, int, float*, bool);
+  using Few = void (*)(const Weight&, int, const QuantizedRows&, int, float*, bool, Ahead&);
+  using Tile = void (*)(const Expanded&, const QuantizedRows&, int, int, int, float*, bool, Ahead&);
+  int direct_rows;  // up to which blocks are unpacked in registers, again for every tile
   std::array<Few, kFewRows> few;
   void (*expand)(const Weight&, int, int, int, const Expanded&);
   std::array<Tile, kTileRows> tiles;
@@ -169,7 +193,12 @@ struct ProductI8 {
 
 template <Format F, int... A, int... B>
 constexpr ProductI8 product_i8(std::integer_sequence<int, A...>, std::integer_sequence<int, B...>) {
-  return {{few_rows<F, A + 1>...}, expand<F>, {tile<F, B + 1>...}};
+  // Scales of half groups take longer to unpack.
+  const int direct = has_parts(layout_of(F).scheme) ? kDirectRows / 2 : kDirectRows;
+  return {direct < kFewRows ? kFewRows : direct,
+          {few_rows<F, A + 1>...},
+          expand<F>,
+          {tile<F, B + 1>...}};
 }
 
 template <Format F>
