@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from math import isfinite
-from typing import TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, TypedDict, Unpack, get_args
 
 from overclock import prompts
-from overclock.clock.grammar import Grammar, Grammars
 from overclock.clock.request import Generate, LogitsProcessor, Speculation
 from overclock.clock.sampling import MOST_LOGPROBS, Sampling, SamplingOptions
 from overclock.clock.stops import check_stops
 from overclock.errors import InputError
 from overclock.model.model import Model
+
+if TYPE_CHECKING:
+    from overclock.clock.grammar import Grammar, Grammars
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -134,6 +136,8 @@ class Asking:
     def grammars(self) -> Grammars:
         """What compiles grammars for this model's tokens."""
         if self._grammars is None:
+            from overclock.clock.grammar import Grammars  # most requests need none
+
             self._grammars = Grammars(self._model.tokenizer, self._model.config.vocabulary)
         return self._grammars
 

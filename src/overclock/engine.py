@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from time import perf_counter, sleep
-from typing import Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
 
-from overclock import kv_file, prompts
+from overclock import prompts
 from overclock.asking import DEFAULT_MAX_TOKENS, Asking, Options
 from overclock.clock.clock import Clock
 from overclock.clock.completion import Completion, Piece
@@ -24,13 +24,15 @@ from overclock.kv_plan import plan_kv
 from overclock.machine import choose
 from overclock.machine.choose import MachineName
 from overclock.machine.machine import Machine
-from overclock.model.adapter import load_adapter
 from overclock.model.load import load
 from overclock.model.model import Model
 from overclock.model.source import Progress
 from overclock.program.compiler import compile
 from overclock.program.program import KvFormat, Program
 from overclock.reply import Reply, encoded
+
+if TYPE_CHECKING:
+    from overclock.model.adapter import Adapter
 
 DEFAULT_CONTEXT = 8192
 """Most tokens of a request unless more is asked for, if the model allows as many."""
@@ -106,8 +108,7 @@ class LLM(Closing):
         self.model.text.get()
         self.context = _checked_context(context, self.model)
         self.settings = settings or ClockSettings()
-        named = (adapters or {}).items()
-        own = [load_adapter(Path(path), self.model, name) for name, path in named]
+        own = self._load_adapters(adapters) if adapters else []
         self.program: Program = compile(
             self.model, exact=exact, adapters={site for each in own for site in each.sites}
         )
@@ -127,6 +128,11 @@ class LLM(Closing):
         self.asking = Asking(self.model, self.context, numbers)
         self.driver = Driver(self.clock)
         self._stop = finalize(self, self.driver.stop)
+
+    def _load_adapters(self, adapters: Mapping[str, str | Path]) -> list[Adapter]:
+        from overclock.model.adapter import load_adapter
+
+        return [load_adapter(Path(path), self.model, name) for name, path in adapters.items()]
 
     def _load_draft(
         self, small: Machine, draft: str | Path | Model, progress: Progress | None
@@ -243,6 +249,8 @@ class LLM(Closing):
         A system prompt that is prepared so starts at once. Raises InputError if the prompt is not
         possible, the file cannot be written, or prefixes are not shared.
         """
+        from overclock import kv_file
+
         ids = self.asking.ids(prompt)
         for _ in range(PREFIX_TRIES):
             Reply(self.driver, Generate(token_ids=ids, max_tokens=1), self, alone=True).result()
@@ -263,6 +271,8 @@ class LLM(Closing):
         uses. Raises InputError if the file is not there, fits another model, mode or KV format, or
         finds no room; ModelError if it is damaged.
         """
+        from overclock import kv_file
+
         prefix = kv_file.load(
             Path(path), self._fingerprint(), self.program.vocabulary, self.machine.page_bytes
         )
@@ -285,6 +295,8 @@ class LLM(Closing):
             yield encoded(self.driver, [request])[0]
 
     def _fingerprint(self) -> bytes:
+        from overclock import kv_file
+
         return kv_file.fingerprint(self.model, self.program, self._kv_format)
 
     def _alone(self, prompt: object, max_tokens: int, stream: bool, options: Options) -> Reply:

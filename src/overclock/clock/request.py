@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from overclock.clock.grammar import Constraint
 from overclock.clock.sampling import Sampling
 from overclock.errors import OverclockError
 from overclock.model.detokenizer import DetokenizerStream
+
+if TYPE_CHECKING:
+    from overclock.clock.grammar import Constraint
 
 LogitsProcessor: TypeAlias = Callable[[Sequence[int], NDArray[np.float32]], NDArray[np.float32]]
 """From the tokens so far (prompt and answer) and the logits ``f32[V]`` of the next one, which it

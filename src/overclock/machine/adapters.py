@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from overclock.errors import MachineError
-from overclock.model.adapter import Adapter
 from overclock.program.program import Program
+
+if TYPE_CHECKING:
+    from overclock.model.adapter import Adapter
 
 
 def check_adapters(program: Program | None, adapters: Sequence[Adapter]) -> Program:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overclock.machine.pages import PageNumbers
-from overclock.model.adapter import Adapter
 from overclock.model.model import Tensor
 from overclock.program.program import KvFormat as KvFormat
 from overclock.program.program import Program
+
+if TYPE_CHECKING:
+    from overclock.model.adapter import Adapter
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,14 @@ from overclock.machine.computer import usable_cores
 from overclock.machine.machine import Batch, Counters
 from overclock.machine.pages import PageNumbers, PageRules
 from overclock.machine.weights import weight_of
-from overclock.model.adapter import Adapter
 from overclock.model.model import Tensor
 from overclock.program.isa import OPTIONAL_ATTRIBUTES, Op
 from overclock.program.plan import plan
 from overclock.program.program import Buffer, Instruction, Kind, KvFormat, Operand, Program
 from overclock.program.weights import is_quantized
+
+if TYPE_CHECKING:
+    from overclock.model.adapter import Adapter
 
 INPUTS = ("token_ids", "positions", "token_types")
 
