@@ -54,10 +54,14 @@ class PromptLookup:
         return self._next is not None
 
     def guess(self, most: int) -> list[int]:
-        """Up to `most` tokens that may come next."""
+        """`most` tokens that may come next, or none. A text that goes in circles goes on so."""
         if self._next is None:
             return []
-        return self._tokens[self._next : self._next + most]
+        found = self._tokens[self._next : self._next + most]
+        period = len(self._tokens) - self._next
+        for place in range(len(found), most):
+            found.append(found[place - period])
+        return found
 
     def rate(self, ahead: int) -> float:
         """How likely the guess `ahead` places on comes true if those before it have (0 to 1)."""
