@@ -15,7 +15,7 @@ namespace overclock {
 namespace {
 
 constexpr int kSpinsBeforeYield = 4096;
-constexpr auto kSpinBeforeSleep = std::chrono::microseconds(300);
+constexpr auto kSpinBeforeSleep = std::chrono::microseconds(2000);
 
 void pause_briefly() {
 #if defined(__x86_64__)

@@ -92,7 +92,9 @@ class Clock:
         if not program.caches:
             texts = DecodeTexts(self.roster, program, self.settings.tick_tokens)
             return texts, WriteTexts(self.roster)
-        guesser = Guesser(self.pace, self.settings.draft_tokens, self._draft)
+        guesser = Guesser(
+            self.pace, self.settings.draft_tokens, self.roster.slots.table, self._draft
+        )
         decode = Decode(
             self.roster, self.pace, guesser, self._copy_page, self.settings, program.vocabulary
         )

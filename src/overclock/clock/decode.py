@@ -6,17 +6,14 @@ from collections.abc import Callable, Hashable
 from collections.abc import Sequence as Row
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from overclock.clock.guess import Guesser
+from overclock.clock.layout import Layout
 from overclock.clock.pace import Pace
 from overclock.clock.request import Generate, Score
 from overclock.clock.roster import Roster
 from overclock.clock.sequence import Sequence, wants_all
 from overclock.clock.settings import ClockSettings
 from overclock.clock.work import Part, Work
-from overclock.machine.machine import Batch
 from overclock.program.program import PAGE_TOKENS
 
 MOST_PROMPTS = 8
@@ -48,26 +45,24 @@ class Decode:
         self._guesser = guesser
         self._copy_page = copy_page
         self._settings = settings
+        self._layout = Layout(roster)
         self._logit_rows = max(1, LOGITS_BYTES // (4 * vocabulary))
 
     def __call__(self, now: float) -> Work | None:
         """Run the stage at time `now`; None if there is nothing to do."""
-        guesses = self._guesser.guesses(self._roster.generating)
+        roster = self._roster
+        guesses = self._guesser.guesses(roster.generating)
         self._make_room(guesses)
-        generating = self._roster.generating
-        others = [each for each in generating if each not in guesses]
-        guesses |= self._guesser.from_model(others, len(generating), self._roster.slots, self._grow)
-        self._admit(now)
-        parts = [
-            Part(sequence, 1 + len(drafts), 1 + len(drafts), drafts=drafts)
-            for sequence, drafts in guesses.items()
-            if sequence.slot is not None
-        ]
-        drafted = {part.sequence for part in parts}
-        plain = [each for each in self._roster.generating if each not in drafted]
+        guesses |= self._guesser.from_model(roster.generating, guesses, self._grow)
+        if roster.waiting:
+            self._admit(now)
+        plain, parts = list(roster.generating), []
+        if guesses:
+            plain = [each for each in plain if each not in guesses]
+            parts = [_with_guesses(each, guesses[each]) for each in guesses if each.holding]
         rows = len(plain) + sum(part.count for part in parts)
         parts += self._prompts(self._allowance(rows))
-        return self._lay_out(plain, parts) if plain or parts else None
+        return self._layout(plain, parts) if plain or parts else None
 
     def _allowance(self, rows: int) -> int:
         """How many tokens of prompts this tick takes."""
@@ -152,11 +147,8 @@ class Decode:
         return True
 
     def _place(self, sequence: Sequence, cached: int, now: float) -> None:
-        slots = self._roster.slots
-        sequence.slot = slots.free.pop()
+        sequence.slot = self._roster.slots.free.pop()
         sequence.computed = cached
-        slots.computed[sequence.slot] = cached
-        slots.adapter[sequence.slot] = _world(sequence)[1]
         if sequence.admitted is None:
             sequence.admitted = now
             sequence.cached = cached
@@ -196,40 +188,10 @@ class Decode:
                 rows = max(0, rows - outputs)
         return parts
 
-    def _lay_out(self, plain: list[Sequence], parts: list[Part]) -> Work:
-        slots = self._roster.slots
-        ones = len(plain)
-        which = np.fromiter((each.slot for each in plain), np.int32, ones)
-        every = np.concatenate(
-            (which, np.fromiter((part.sequence.slot for part in parts), np.int32, len(parts)))
-        )
-        counts = np.fromiter((part.count for part in parts), np.int32, len(parts))
-        starts = np.empty(len(every) + 1, np.int32)
-        starts[: ones + 1] = np.arange(ones + 1)
-        starts[ones + 1 :] = ones + np.cumsum(counts)
-        tokens = np.empty(int(starts[-1]), np.int32)
-        tokens[:ones] = slots.last[which]
-        outputs = [np.arange(ones, dtype=np.int32)]
-        first = ones
-        for part, start, stop in zip(parts, starts[ones:], starts[ones + 1 :], strict=False):
-            at = part.sequence.computed
-            known = part.sequence.tokens[at : at + part.count]
-            tokens[start:stop] = known + part.drafts
-            part.first = first
-            first += part.outputs
-            outputs.append(np.arange(stop - part.outputs, stop, dtype=np.int32))
-        contexts = slots.computed[every]
-        most = -(-int((contexts + np.diff(starts)).max()) // PAGE_TOKENS)
-        batch = Batch(
-            token_ids=tokens,
-            starts=starts,
-            contexts=contexts,
-            pages=np.ascontiguousarray(slots.table[every, :most]),
-            output_rows=np.concatenate(outputs),
-            output="logits",
-            adapters=_adapters(slots.adapter[every]),
-        )
-        return Work(batch, plain, which, parts)
+
+def _with_guesses(sequence: Sequence, guesses: list[int]) -> Part:
+    count = 1 + len(guesses)
+    return Part(sequence, count, count, drafts=guesses)
 
 
 def _key(sequence: Sequence) -> tuple[float, int]:
@@ -240,10 +202,6 @@ def _world(sequence: Sequence) -> tuple[Hashable, int]:
     request = sequence.ticket.request
     assert isinstance(request, (Generate, Score))
     return (request.world, request.adapter)
-
-
-def _adapters(numbers: NDArray[np.int32]) -> NDArray[np.int32] | None:
-    return numbers if numbers.any() else None
 
 
 def _reusable(sequence: Sequence) -> int:

@@ -16,7 +16,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from overclock.clock.roster import Slots
 from overclock.clock.sequence import Sequence
 from overclock.clock.time import Time
 from overclock.errors import MachineError
@@ -50,17 +49,19 @@ class DraftModel:
         """A page became another one's beginning."""
         self._machine.copy_pages([source], [target])
 
-    def draft(self, sequences: Row[Sequence], slots: Slots, count: int) -> list[list[int]]:
-        """The next `count` tokens that each request may have.
+    def draft(
+        self, sequences: Row[Sequence], table: NDArray[np.int32], count: int
+    ) -> list[list[int]]:
+        """The next `count` tokens that each request may have, given the table of their pages.
 
         Its pages must have room for `count` tokens behind those computed. A machine that fails
         costs the guesses, from then on, and nothing else.
         """
         which = np.array([sequence.slot for sequence in sequences], np.int32)
-        contexts = slots.computed[which].copy()
-        tokens = slots.last[which].copy()
+        contexts = np.array([sequence.computed for sequence in sequences], np.int32)
+        tokens = np.array([sequence.tokens[-1] for sequence in sequences], np.int32)
         most = -(-int(contexts.max() + count) // PAGE_TOKENS)
-        pages = np.ascontiguousarray(slots.table[which, :most])
+        pages = np.ascontiguousarray(table[which, :most])
         starts = np.arange(len(which) + 1, dtype=np.int32)
         guesses: list[list[int]] = [[] for _ in sequences]
         for _ in range(count):

@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from overclock.clock.answer import Answer
 from overclock.clock.draft_model import NEWS, DraftModel
 from overclock.clock.drafts import PromptLookup
 from overclock.clock.pace import Pace
-from overclock.clock.roster import Slots
 from overclock.clock.sequence import Sequence
 
 FIRST_COST = 0.25
@@ -34,8 +36,14 @@ MARGIN = 1.15
 class Guesser:
     """Finds guesses for the requests that generate."""
 
-    def __init__(self, pace: Pace, most: int, model: DraftModel | None = None) -> None:
-        """`most` guesses for a request and tick, 0 for none at all; `model` is another source."""
+    def __init__(
+        self, pace: Pace, most: int, table: NDArray[np.int32], model: DraftModel | None = None
+    ) -> None:
+        """`most` guesses for a request and tick, 0 for none at all; `model` is another source.
+
+        table: ``int32[streams, pages]`` of the requests' KV pages
+        """
+        self._table = table
         self._pace = pace
         self._most = most
         self._model = model
@@ -61,22 +69,22 @@ class Guesser:
         return chosen
 
     def from_model(
-        self, sequences: list[Sequence], rows: int, slots: Slots, grow: Grow
+        self, generating: list[Sequence], known: dict[Sequence, list[int]], grow: Grow
     ) -> dict[Sequence, list[int]]:
-        """Guesses of the draft model for those of `sequences` that want them, if they pay.
+        """Guesses of the draft model for those that have none in `known`, if they pay.
 
-        rows: all rows of the tick without them; grow: gets a request pages for so many tokens
+        grow: gets a request pages for so many tokens
         """
         if self._model is None or self._model.has_failed:
             return {}
-        wanting = [each for each in sequences if _wants_model(each)]
-        count = self._worth_asking(wanting, rows)
+        wanting = [each for each in generating if each not in known and _wants_model(each)]
+        count = self._worth_asking(wanting, len(generating))
         wanting = [each for each in wanting if 0 < count <= _room(each) and grow(each, 1 + count)]
         if not wanting:
             return {}
         found: dict[Sequence, list[int]] = {}
         for sequence, guesses in zip(
-            wanting, self._model.draft(wanting, slots, count), strict=True
+            wanting, self._model.draft(wanting, self._table, count), strict=True
         ):
             if guesses:
                 _answer(sequence).asked_model = True

@@ -30,19 +30,13 @@ class Event:
 
 
 class Slots:
-    """The running requests as arrays, a row each, so that a tick copies rows and not objects.
+    """The KV pages of the running requests as an array, a row each.
 
     table: ``int32[streams, pages]`` KV pages in order
-    computed: ``int32[streams]`` tokens in them
-    last: ``int32[streams]`` the token that runs next, of those that generate
-    adapter: ``int32[streams]``
     """
 
     def __init__(self, streams: int, pages: int) -> None:
         self.table: NDArray[np.int32] = np.zeros((streams, pages), np.int32)
-        self.computed: NDArray[np.int32] = np.zeros(streams, np.int32)
-        self.last: NDArray[np.int32] = np.zeros(streams, np.int32)
-        self.adapter: NDArray[np.int32] = np.zeros(streams, np.int32)
         self.free = list(range(streams - 1, -1, -1))
 
 
@@ -61,6 +55,7 @@ class Roster:
         self.prompting: list[Sequence] = []
         self.generating: list[Sequence] = []
         self.events: list[Event] = []
+        self.version = 0  # counts changes of who generates, and in which pages
         self.ended = 0
         self.preempted = 0
         self._load_s = load_s
@@ -83,6 +78,7 @@ class Roster:
     def show_pages(self, sequence: Sequence, first: int = 0) -> None:
         """Write a request's pages from number `first` on into its row of the table."""
         assert sequence.holding is not None
+        self.version += 1
         pages = sequence.holding.pages[first:]
         self.slots.table[sequence.slot, first : first + len(pages)] = pages
 
@@ -99,6 +95,7 @@ class Roster:
                 return
             if shared is not None:
                 self.slots.table[sequence.slot, at] = shared
+                self.version += 1
 
     def preempt(self, sequence: Sequence) -> None:
         """Take a request's pages away; it waits, and computes them again later."""
@@ -127,6 +124,7 @@ class Roster:
         self.events.append(Event(sequence.ticket, words, True))
 
     def _give_back(self, sequence: Sequence) -> None:
+        self.version += 1
         holding = sequence.holding
         if holding is not None:
             start = PAGE_TOKENS * len(holding.nodes)

@@ -46,7 +46,7 @@ class DecodeTexts:
                 break
             parts.append(Part(sequence, len(sequence.tokens), outputs, rows - outputs))
             sequence.admitted = now
-        return Work(_batch(parts, output), [], np.zeros(0, np.int32), parts)
+        return Work(_batch(parts, output), [], parts)
 
     def _columns(self, output: str) -> int:
         return self._program.columns(self._program.outputs[output])

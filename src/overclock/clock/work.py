@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from overclock.clock.sequence import Sequence
 from overclock.machine.machine import Batch
 
@@ -31,13 +28,11 @@ class Work:
     """One run of the machine.
 
     plain: requests that bring one token each; they come first, with the outputs 0, 1, 2 …
-    slots: ``int32[plain]`` their rows in the tables
     parts: the others, in the order of their rows
     """
 
     batch: Batch
     plain: list[Sequence]
-    slots: NDArray[np.int32]
     parts: list[Part]
 
     def spans(self) -> list[tuple[Sequence, int, int]]:

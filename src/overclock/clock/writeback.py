@@ -50,17 +50,10 @@ class WriteBack:
 
     def _advance(self, work: Work) -> None:
         """Note what stands in KV pages now. Guesses count once they have come true."""
-        slots = self._roster.slots
-        slots.computed[work.slots] += 1
         for sequence in work.plain:
             sequence.computed += 1
         for part in work.parts:
-            if not part.sequence.ended:
-                self._set_computed(part.sequence, part.count - len(part.drafts))
-
-    def _set_computed(self, sequence: Sequence, more: int) -> None:
-        sequence.computed += more
-        self._roster.slots.computed[sequence.slot] = sequence.computed
+            part.sequence.computed += part.count - len(part.drafts)
 
     def _collect(self, part: Part, logits: Logits) -> bool:
         """Keep what the logits of a prompt's rows say, for those who asked; False if it failed."""
@@ -99,6 +92,7 @@ class WriteBack:
         if not part.drafts:
             self._roster.prompting.remove(sequence)
             self._roster.generating.append(sequence)
+            self._roster.version += 1
             return [(sequence, part.first + part.outputs - 1, [])]
         return [(sequence, part.first, part.drafts)]
 
@@ -130,7 +124,7 @@ class WriteBack:
         if taken:
             self._note(sequence, taken, now)
         if len(taken) > 1:
-            self._set_computed(sequence, len(taken) - 1)
+            sequence.computed += len(taken) - 1
         if not sequence.computed % PAGE_TOKENS or len(taken) > 1:
             self._roster.settle(sequence)
         piece = Piece("".join(texts), None, tuple(taken))
@@ -150,7 +144,6 @@ class WriteBack:
         else:
             note(answer, tokens)
         sequence.last_token = now
-        self._roster.slots.last[sequence.slot] = tokens[-1]
 
 
 def _answer(sequence: Sequence) -> Answer:
