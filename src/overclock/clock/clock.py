@@ -133,7 +133,7 @@ class Clock:
                 f"{self.waiting} requests wait already; try again in {self.patience_s():.1f} s",
                 self.patience_s(),
             )
-        answer = Answer(request, self._vocabulary) if isinstance(request, Generate) else None
+        answer = self._answer(request) if isinstance(request, Generate) else None
         ticket = Ticket(request, answer, self._time.now())
         if self._started is None:
             self._started = ticket.arrived
@@ -222,6 +222,12 @@ class Clock:
                 f"a request of {size} tokens and {longest - size} to run after them can never "
                 f"fit: there is room for 1 to {self._context}"
             )
+
+    def _answer(self, request: Generate) -> Answer:
+        try:
+            return Answer(request, self._vocabulary)
+        except ValueError as error:
+            raise InputError(f"the request cannot be sampled: {error}") from error
 
     def _take_events(self) -> list[Event]:
         events, self.roster.events = self.roster.events, []
