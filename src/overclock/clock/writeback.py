@@ -113,31 +113,32 @@ class WriteBack:
     ) -> int:
         """Give a request its tokens; how many it took before its end."""
         answer = _answer(sequence)
-        texts: list[str] = []
-        before = len(answer.tokens)
-        for place, token in enumerate(tokens, 1):
-            texts.append(answer.take(token, ahead=len(tokens) - place))
+        text = ""
+        taken = 0
+        for token in tokens:
+            taken += 1
+            text += answer.take(token, ahead=len(tokens) - taken)
             sequence.tokens.append(token)
             if answer.finish is not None:
                 break
-        taken = answer.tokens[before:]
         if taken:
-            self._note(sequence, taken, now)
-        if len(taken) > 1:
-            sequence.computed += len(taken) - 1
-        if not sequence.computed % PAGE_TOKENS or len(taken) > 1:
+            self._note(sequence, answer, tokens[:taken], now)
+        if taken > 1:
+            sequence.computed += taken - 1
+        if taken > 1 or not sequence.computed % PAGE_TOKENS:
             self._roster.settle(sequence)
-        piece = Piece("".join(texts), None, tuple(taken))
+        if answer.finish is None and error is None and not answer.request.stream:
+            return taken
+        piece = Piece(text, None, tuple(tokens[:taken]))
         if answer.finish is not None:  # before an error in a row behind the end, which is nobody's
             self._roster.end(sequence, answer.finish, None, piece)
         elif error is not None:
             self._roster.end(sequence, "error", error, piece)
-        elif answer.request.stream:
+        else:
             self._roster.events.append(Event(sequence.ticket, piece, False))
-        return len(taken)
+        return taken
 
-    def _note(self, sequence: Sequence, tokens: list[int], now: float) -> None:
-        answer = _answer(sequence)
+    def _note(self, sequence: Sequence, answer: Answer, tokens: list[int], now: float) -> None:
         if sequence.first_token is None:
             sequence.first_token = now
             start_lookup(sequence)
