@@ -70,13 +70,19 @@ def _one_by_one(
         for row, guess in zip(rows, [*drafts, None], strict=False):
             token = _one(answer, row, chosen)
             chosen.append(token)
-            if token != guess:
+            if token != guess or _is_over(answer, token):
                 return None
     except OverclockError as error:
         return error
     except Exception as error:  # noqa: BLE001 - a user's hook may raise anything; it is its own
         return InputError(f"the logits processor failed: {type(error).__name__}: {error}")
     return None
+
+
+def _is_over(answer: Answer, token: int) -> bool:
+    """Whether nothing may come behind a token, however many guesses have come true."""
+    constraint = answer.request.constraint
+    return token in answer.request.ends or (constraint is not None and constraint.finished)
 
 
 def _one(answer: Answer, row: Logits, chosen: list[int]) -> int:

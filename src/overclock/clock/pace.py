@@ -27,6 +27,7 @@ class Pace:
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}  # of ticks without prompts, by the anchor of rows
         self._per_token: float | None = None  # of a prompt
+        self._has_paused = False
 
     def observe(self, rows: int, prompt_tokens: int, seconds: float) -> None:
         """A tick of `rows` generating rows and `prompt_tokens` of prompts took `seconds`."""
@@ -66,9 +67,10 @@ class Pace:
     def prompt_tokens(self, rows: int, stretch: float, most: int) -> int:
         """How many tokens of prompts a tick with `rows` generating rows has room for."""
         base = self.seconds(rows)
-        if base is None:
+        if base is None and not self._has_paused:
+            self._has_paused = True
             return 0  # one tick without prompts, to learn from
-        if self._per_token is None:
+        if base is None or self._per_token is None:
             return min(most, 4 * LEAST_TOKENS)
         room = int((stretch - 1.0) * base / self._per_token)
         return min(most, max(LEAST_TOKENS, room))
