@@ -1,4 +1,4 @@
-"""overclock on a language model. Options: kv=f32|f16|i8, exact=1."""
+"""overclock on a language model. Options: kv=f32|f16|i8, exact=1, prompts=first."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from worker import Clocked, Settings, serve, version
 
-from overclock import LLM, Piece
+from overclock import LLM, ClockSettings, Piece
 from overclock.reply import Reply
 
 
 class Ours(Clocked):
     """The public face; the seconds of a generation are the engine's own, from token to token.
 
-    Nothing is speculated among streams, as in no peer: what is compared is their batches.
+    Nothing is speculated or taken from an earlier prompt, as in no peer, unless a task is about it.
     """
 
     version = version("overclock")
@@ -28,16 +28,19 @@ class Ours(Clocked):
             exact=options.get("exact") == "1",
             kv=options.get("kv", "f16"),  # type: ignore[arg-type]
             context=settings.context,
+            settings=ClockSettings(stretch=None if options.get("prompts") == "first" else 2.0),
         )
 
     def start(self, ids: Sequence[int]) -> int:
-        return self.greedy(ids, 1)[0][0]
+        return self.llm.generate(list(ids), max_tokens=1, reuse_prefix=False).token_ids[0]
 
     def first_token(self, text: str) -> None:
         self.llm.generate(text, max_tokens=1)
 
     def greedy(self, ids: Sequence[int], tokens: int) -> tuple[list[int], float]:
-        answer = self.llm.generate(list(ids), max_tokens=tokens, ignore_eos=True)
+        answer = self.llm.generate(
+            list(ids), max_tokens=tokens, ignore_eos=True, reuse_prefix=False, speculation="off"
+        )
         speed = answer.timing.generation_tokens_per_s
         return answer.token_ids, (tokens - 1) / speed if speed else 0.0
 
