@@ -17,8 +17,19 @@ NEWS = 0.2
 FIRST_SLOPE = 0.04
 """What one row more is taken to add to a tick, as long as nobody has seen it (a share of it)."""
 
-LEAST_TOKENS = 8
+LEAST_TOKENS = 2
 """A prompt goes on by as many tokens in every tick, whatever it costs the others."""
+
+FIRST_TOKENS = 16
+"""… and by as many as long as nothing is known of what they cost."""
+
+BAD_NEWS = 0.5
+"""Weight of an observation that a prompt's tokens cost more than thought: as a prompt grows they
+do, and the others notice."""
+
+ALONE = 2.0
+"""A prompt's token beside others is taken to cost so many times what it does in a tick of prompts
+alone, until it has been seen: a few rows use the processor less well than many."""
 
 
 class Pace:
@@ -26,7 +37,8 @@ class Pace:
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}  # of ticks without prompts, by the anchor of rows
-        self._per_token: float | None = None  # of a prompt
+        self._alone: float | None = None  # seconds of a prompt's token, among many of them
+        self._beside: float | None = None  # the same in a tick in which others generate
         self._has_paused = False
 
     def observe(self, rows: int, prompt_tokens: int, seconds: float) -> None:
@@ -35,11 +47,14 @@ class Pace:
             return
         if not prompt_tokens:
             self._note_rows(rows, seconds)
-            return
-        base = self.seconds(rows) if rows else 0.0
-        if base is not None and prompt_tokens >= LEAST_TOKENS:  # fewer cost what one costs
+        elif not rows:
+            if prompt_tokens >= FIRST_TOKENS:  # fewer cost what one costs
+                self._alone = _mean(self._alone, seconds / prompt_tokens)
+        elif (base := self.seconds(rows)) is not None:
             each = max(seconds - base, 0.05 * seconds) / prompt_tokens
-            self._per_token = _mean(self._per_token, each)
+            known = self._beside
+            weight = BAD_NEWS if known is not None and each > known else NEWS
+            self._beside = _mean(known, each, weight)
 
     def seconds(self, rows: int) -> float | None:
         """What a tick of `rows` rows is expected to take; None before the first."""
@@ -70,10 +85,12 @@ class Pace:
         if base is None and not self._has_paused:
             self._has_paused = True
             return 0  # one tick without prompts, to learn from
-        if base is None or self._per_token is None:
-            return min(most, 4 * LEAST_TOKENS)
-        room = int((stretch - 1.0) * base / self._per_token)
-        return min(most, max(LEAST_TOKENS, room))
+        each = self._beside
+        if each is None and self._alone is not None:
+            each = ALONE * self._alone
+        if base is None or each is None:
+            return min(most, FIRST_TOKENS)
+        return min(most, max(LEAST_TOKENS, int((stretch - 1.0) * base / each)))
 
     def _note_rows(self, rows: int, seconds: float) -> None:
         """Remember at the nearest anchor what the tick would have taken there."""
@@ -91,5 +108,5 @@ class Pace:
         return max(0.5 * seconds, seconds * (1.0 + FIRST_SLOPE * (rows - anchor)))
 
 
-def _mean(old: float | None, new: float) -> float:
-    return new if old is None else old + NEWS * (new - old)
+def _mean(old: float | None, new: float, weight: float = NEWS) -> float:
+    return new if old is None else old + weight * (new - old)
