@@ -14,6 +14,7 @@ from overclock.clock.completion import Completion, Piece
 from overclock.clock.request import Generate
 from overclock.clock.roster import Event
 from overclock.engine import LLM, LLMOptions
+from overclock.errors import InputError
 from overclock.model.model import Model
 
 
@@ -32,6 +33,10 @@ class AsyncLLM:
 
         An `LLM` that is open can be given too, with no options; both faces then share it.
         """
+        if isinstance(model, LLM) and options:
+            raise InputError(
+                f"this LLM is open already; {', '.join(options)} can only be said when it is opened"
+            )
         self.llm = model if isinstance(model, LLM) else LLM(model, **options)
         self._doors: WeakKeyDictionary[AbstractEventLoop, _Door] = WeakKeyDictionary()
 
