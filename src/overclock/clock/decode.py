@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from collections.abc import Sequence as Row
 from dataclasses import replace
+from enum import Enum, auto
 
 from overclock.clock.guess import Guesser
 from overclock.clock.layout import Layout
@@ -22,10 +23,21 @@ MOST_PROMPTS = 8
 WORTH_WAITING = 16
 """A request waits for another one to compute a common prefix that saves it so many tokens."""
 
+MOST_PASSED = 16
+"""Requests in the queue that others may pass in a tick: each of them is looked up in the tree."""
+
 LOGITS_BYTES = 64 << 20
 """Most memory that the logits of the prompts of one tick may take."""
 
 CopyPage = Callable[[int, int], None]
+
+
+class Verdict(Enum):
+    """What became of a request that wanted to be let in."""
+
+    IN = auto()
+    LATER = auto()  # another one is computing its prefix
+    NO_ROOM = auto()
 
 
 class Decode:
@@ -109,25 +121,23 @@ class Decode:
         """
         roster = self._roster
         at = 0
-        while at < len(roster.waiting) and roster.slots.free:
+        while at < min(len(roster.waiting), MOST_PASSED) and roster.slots.free:
             if len(roster.prompting) >= MOST_PROMPTS:
                 return
-            sequence = roster.waiting[at]
-            admitted = self._try(sequence, now)
-            if admitted is None:
-                return
-            if admitted:
-                del roster.waiting[at]
-                roster.prompting.append(sequence)
-            else:
-                at += 1
+            match self._try(roster.waiting[at], now):
+                case Verdict.IN:
+                    roster.prompting.append(roster.waiting.pop(at))
+                case Verdict.LATER:
+                    at += 1
+                case Verdict.NO_ROOM:
+                    return
 
-    def _try(self, sequence: Sequence, now: float) -> bool | None:
-        """Give a request pages. False if it is better to wait for another; None if too few are."""
+    def _try(self, sequence: Sequence, now: float) -> Verdict:
+        """Give a request pages, if there are enough and nobody is computing some of them."""
         pages, world = self._roster.pages, _world(sequence)
         match = pages.find(world, sequence.tokens, _reusable(sequence))
         if match.waiting >= WORTH_WAITING:
-            return False
+            return Verdict.LATER
         for each in (match, replace(match, partial=None, common=0)):
             count = -(-len(sequence.tokens) // PAGE_TOKENS) - len(each.nodes)
             # Whoever generates may want a page soon: one each is left to them.
@@ -137,14 +147,14 @@ class Decode:
             if holding is not None:
                 break
         else:
-            return None
+            return Verdict.NO_ROOM
         if each.partial is not None:
             self._copy_page(each.partial.page, holding.own[0])
         self._place(sequence, each.tokens, now)
         sequence.holding = holding
         pages.announce(holding, sequence.tokens[PAGE_TOKENS * len(holding.nodes) :])
         self._roster.show_pages(sequence)
-        return True
+        return Verdict.IN
 
     def _place(self, sequence: Sequence, cached: int, now: float) -> None:
         sequence.slot = self._roster.slots.free.pop()
