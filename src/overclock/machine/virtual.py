@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from sys import getrefcount
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,7 @@ class VirtualMachine:
         self._program: Program | None = None
         self._pages = PageRules()
         self._tally = Tally(0)
+        self._result: NDArray[np.float32] = np.zeros(0, np.float32)
 
     def load(self, program: Program, weights: Mapping[str, Tensor], *, pages: int) -> None:
         """Take a verified program; `weights` are not looked at, so they may be left out ({})."""
@@ -103,7 +105,7 @@ class VirtualMachine:
         operand = self._program.outputs[batch.output]
         rows = self._program.buffers[operand.buffer].rows
         assert rows is not None, f"{operand} has no rows"
-        return np.zeros((row_count(batch, rows), self._program.columns(operand)), np.float32)
+        return self._zeros(row_count(batch, rows), self._program.columns(operand))
 
     @property
     def page_bytes(self) -> int:
@@ -125,6 +127,15 @@ class VirtualMachine:
     def counters(self) -> Counters:
         """What each instruction cost since the last call, which also sets them to zero."""
         return self._tally.take()
+
+    def _zeros(self, rows: int, columns: int) -> NDArray[np.float32]:
+        """``f32[rows, columns]``, in the memory of the last result if nobody holds that any more."""
+        held = getrefcount(self._result) > 2  # this machine's, and the one of asking
+        if held or self._result.size < rows * columns:
+            self._result = np.zeros(rows * columns, np.float32)
+        result = self._result[: rows * columns]
+        result.fill(0.0)
+        return result.reshape(rows, columns)
 
     def _modelled(self, program: Program, batch: Batch) -> NDArray[np.float64]:
         """Seconds of each instruction, ``f64[instructions]``."""
