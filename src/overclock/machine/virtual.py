@@ -129,7 +129,7 @@ class VirtualMachine:
         return self._tally.take()
 
     def _zeros(self, rows: int, columns: int) -> NDArray[np.float32]:
-        """``f32[rows, columns]``, in the memory of the last result if nobody holds that any more."""
+        """``f32[rows, columns]``, in the last result's memory if nobody holds that any more."""
         held = getrefcount(self._result) > 2  # this machine's, and the one of asking
         if held or self._result.size < rows * columns:
             self._result = np.zeros(rows * columns, np.float32)
