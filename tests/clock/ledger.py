@@ -71,6 +71,7 @@ class Ledger:
     damaged: behind this token, logits are not numbers
     is_draft: it guesses, mostly right; what it reads need not have been written, after a failure
     rows, runs: tokens and batches that were run, with those that failed
+    furthest: tokens of the longest sequence that was run
     lonely: failures by `fail_at` of a batch with one sequence, which therefore ends
     """
 
@@ -92,7 +93,7 @@ class Ledger:
         self.rows = 0
         self.runs = 0
         self.lonely = 0
-        self.largest = 0  # rows of one run
+        self.furthest = 0
         self._is_draft = is_draft
         self._time = time
         self._cost = (run_s, row_s)
@@ -106,7 +107,7 @@ class Ledger:
         number, rows = self.runs, len(batch.token_ids)
         self.runs += 1
         self.rows += rows
-        self.largest = max(self.largest, rows)
+        self.furthest = max(self.furthest, int((batch.contexts + np.diff(batch.starts)).max()))
         if self._time is not None:
             self._time.advance(self._cost[0] + self._cost[1] * rows)
         check_pages(batch)

@@ -37,11 +37,19 @@ TEXT = np.random.default_rng(1).integers(0, DAMAGED, 2000).tolist()
 class Rig:
     """A clock, its machine and its time; a run takes 10 ms and 1 ms for each of its tokens."""
 
-    def __init__(self, settings: ClockSettings | None = None, pages: int = 100) -> None:
+    def __init__(
+        self, settings: ClockSettings | None = None, pages: int = 100, *, draft: bool = False
+    ) -> None:
         self.time = VirtualTime()
         self.machine = Ledger(pages, self.time, 0.01, 0.001)
+        self.draft = Ledger(pages, self.time, 0.001, is_draft=True)
         self.clock = Clock(
-            self.machine, ledger_program(4096), pages, settings=settings, time=self.time
+            self.machine,
+            ledger_program(4096),
+            pages,
+            settings=settings,
+            time=self.time,
+            draft=self.draft if draft else None,
         )
         self.events: list[Event] = []
         self.records: list[TickRecord] = []
@@ -462,6 +470,22 @@ def test_an_error_behind_the_end_of_an_answer_is_nobodys() -> None:
     assert found.usage.drafted_tokens > 1
     assert found.token_ids == [3, end]
     assert found.finish_reason == "stop"
+
+
+@given(size=st.integers(10, 64), max_tokens=st.integers(2, 60), draft=st.booleans())
+def test_guesses_stay_within_what_an_answer_may_have(
+    size: int, max_tokens: int, draft: bool
+) -> None:
+    rig = Rig(draft=draft)
+    rig.run([ask([7], 30)])  # guesses need a pace
+    request = Generate(token_ids=[0, 1, 2, 3, 4] * 20, max_tokens=max_tokens)
+    request = replace(request, token_ids=request.token_ids[:size])
+    rig.machine.furthest = rig.draft.furthest = 0
+    [found] = rig.run([request])
+    assert found.token_ids == expected(request).tokens
+    assert found.usage.drafted_tokens or max_tokens < 5
+    assert rig.machine.furthest == size + max_tokens - 1
+    assert rig.draft.furthest <= rig.machine.furthest
 
 
 def test_leaps_of_time_change_nothing_but_the_pace() -> None:

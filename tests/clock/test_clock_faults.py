@@ -160,6 +160,7 @@ class Crowd(RuleBasedStateMachine):
             has_place = sequence in roster.generating
             assert not has_place or _tokens(sequence) > before, "a request did not go on"
         assert self.clock.last is not None
+        assert max(self.ledger.furthest, self.draft.furthest) <= self.clock.context
         assert self.clock.last.prompt_tokens <= self.clock.settings.tick_tokens
         self.clock.check_integrity()
 
