@@ -16,7 +16,7 @@ ENCODER = ["-m", str(FIXTURES / "bert-mean"), "--machine", "reference"]
 
 def environment() -> dict[str, str]:
     """This process's, with the package of this checkout unless another one is installed."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCE), *sys.path])}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(SOURCE)])}
 
 
 def start(*arguments: str, **options: object) -> subprocess.Popen[bytes]:

@@ -36,6 +36,6 @@ def make(name: MachineName, threads: int | None = None, kv: KvFormat = "f16") ->
     except ImportError as error:
         raise MachineError(
             f"the native machine is not built ({error}); install overclock with pip and a C++ "
-            'compiler, or take machine="reference"'
+            "compiler"
         ) from error
     return NativeMachine(threads, kv=kv)
