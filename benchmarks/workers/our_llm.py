@@ -28,7 +28,9 @@ class Ours(Clocked):
             exact=options.get("exact") == "1",
             kv=options.get("kv", "f16"),  # type: ignore[arg-type]
             context=settings.context,
-            settings=ClockSettings(stretch=None if options.get("prompts") == "first" else 2.0),
+            settings=ClockSettings(stretch=None)
+            if options.get("prompts") == "first"
+            else ClockSettings(),
         )
 
     def start(self, ids: Sequence[int]) -> int:

@@ -29,7 +29,7 @@ class ClockSettings:
     streams: int = 64
     queue: int = 4096
     tick_tokens: int = 512
-    stretch: float | None = 2.0
+    stretch: float | None = 1.6
     share_prefixes: bool = True
     draft_tokens: int = 8
     aging_s: float = 10.0
