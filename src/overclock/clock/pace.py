@@ -90,7 +90,8 @@ class Pace:
             each = ALONE * self._alone
         if base is None or each is None:
             return min(most, FIRST_TOKENS)
-        return min(most, max(LEAST_TOKENS, int((stretch - 1.0) * base / each)))
+        room = (stretch - 1.0) * base / each if each > 0.0 else float(most)
+        return min(most, max(LEAST_TOKENS, int(min(room, float(most)))))
 
     def _note_rows(self, rows: int, seconds: float) -> None:
         """Remember at the nearest anchor what the tick would have taken there."""
