@@ -117,8 +117,9 @@ class Driver:
     @contextmanager
     def between_ticks(self) -> Iterator[None]:
         """No tick happens inside."""
-        with self._lead:
+        with self._lead, _uninterrupted():
             yield
+        self._leave_others(0)  # who came meanwhile found the lead taken, and waits
 
     def close(self) -> None:
         """Take no more requests; those on their way may still end."""

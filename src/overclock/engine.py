@@ -278,7 +278,10 @@ class LLM(Closing):
         )
         with self.driver.between_ticks():
             if not self.clock.write_prefix(prefix.tokens, prefix.pages):
-                raise InputError(f"there is no room for the {len(prefix.tokens)} tokens of {path}")
+                raise InputError(
+                    f"there is no room for the {len(prefix.tokens)} tokens of {path} now; wait for "
+                    "requests to end, or open the model with more kv_memory"
+                )
         return len(prefix.tokens)
 
     def encode(self, prompt: prompts.Prompt) -> list[int]:
