@@ -140,12 +140,20 @@ def _streams(
     from overclock.clock.settings import ClockSettings
     from overclock.engine import LLM
 
-    settings = ClockSettings(streams=max((64, *wanted.streams)))
-    with LLM(model, settings=settings, **engine) as llm:
+    results: list[Result] = []
+    if wanted.streams:
+        # Prompts first, so that all streams generate together for a while.
+        first = ClockSettings(streams=max(wanted.streams), stretch=None)
+        with LLM(model, settings=first, **engine) as llm:
+            note(room(llm))
+            results += [
+                bench_streams.streams(llm, count, engine["kv"], repetitions)
+                for count in wanted.streams
+            ]
+    if wanted.shared_prefix is None and wanted.long_prompt is None:
+        return results
+    with LLM(model, **engine) as llm:
         note(room(llm))
-        results = [
-            bench_streams.streams(llm, count, engine["kv"], repetitions) for count in wanted.streams
-        ]
         if wanted.shared_prefix:
             results += bench_streams.shared_prefix(llm, wanted.shared_prefix, repetitions)
         if wanted.long_prompt:
