@@ -16,6 +16,7 @@ from overclock.clock.roster import Event
 from overclock.engine import LLM, LLMOptions
 from overclock.errors import InputError
 from overclock.model.model import Model
+from overclock.reply import piece_of
 
 
 class AsyncLLM:
@@ -129,11 +130,9 @@ class AsyncReply:
         Raises what made the request fail, if it did.
         """
         while self._completion is None:
-            piece = (await self._mail.get()).content
-            assert isinstance(piece, Piece)
+            piece = piece_of(await self._mail.get())
             self._completion = piece.completion
-            if piece.completion is not None and piece.completion.error is not None:
-                raise piece.completion.error
+            piece.check()
             yield piece
 
     async def result(self) -> Completion:

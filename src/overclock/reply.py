@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from overclock.clock.completion import Completion, Piece
 from overclock.clock.request import Encoded, Generate, Request
+from overclock.clock.roster import Event
 from overclock.clock.sequence import Ticket
 from overclock.driver import Driver, Mailbox
 
@@ -36,11 +37,9 @@ class Reply:
         Raises what made the request fail, if it did.
         """
         while self._completion is None:
-            piece = self._driver.wait(self._mail).content
-            assert isinstance(piece, Piece)
+            piece = piece_of(self._driver.wait(self._mail))
             self._completion = piece.completion
-            if piece.completion is not None and piece.completion.error is not None:
-                raise piece.completion.error
+            piece.check()
             yield piece
 
     def result(self) -> Completion:
@@ -57,6 +56,12 @@ class Reply:
     def cancel(self) -> None:
         """End it as far as it came; its finish reason will be `cancelled`."""
         self._driver.cancel(self._ticket)
+
+
+def piece_of(event: Event) -> Piece:
+    """The piece that an event of a `Generate` brings."""
+    assert isinstance(event.content, Piece)
+    return event.content
 
 
 def encoded(driver: Driver, requests: Sequence[Request]) -> list[NDArray[np.float32]]:

@@ -22,7 +22,7 @@ from overclock.clock.pages import Pages
 from overclock.clock.record import TickRecord
 from overclock.clock.request import Encode, Generate, Request
 from overclock.clock.roster import Event, Roster, Slots
-from overclock.clock.sequence import Sequence, Ticket
+from overclock.clock.sequence import OPEN_WORLD, Sequence, Ticket
 from overclock.clock.settings import ClockSettings
 from overclock.clock.texts import DecodeTexts, WriteTexts
 from overclock.clock.time import RealTime, Time
@@ -36,9 +36,6 @@ DecodeStage: TypeAlias = Callable[[float], Work | None]
 WriteBackStage: TypeAlias = Callable[
     [Work, NDArray[np.float32], dict[Sequence, MachineError], float], int
 ]
-
-SHARED = (None, 0)
-"""The world of requests without salt and adapter."""
 
 EMPTY: NDArray[np.float32] = np.zeros((0, 0), np.float32)
 
@@ -85,7 +82,7 @@ class Clock:
         self._draft = None if draft is None else DraftModel(draft, self._time)
         self._execute = Execute(machine, self._draft)
         self._decode, self._write_back = self._stages(program)
-        self._started: float | None = None
+        self._busy_s = 0.0  # of all ticks
 
     def _stages(self, program: Program) -> tuple[DecodeStage, WriteBackStage]:
         """The two stages that differ between programs that keep KV and those that do not."""
@@ -129,14 +126,12 @@ class Clock:
         """
         self._check(request)
         if self.waiting >= self.settings.queue + self.settings.streams - self.roster.running:
+            patience = self.patience_s()
             raise OverloadError(
-                f"{self.waiting} requests wait already; try again in {self.patience_s():.1f} s",
-                self.patience_s(),
+                f"{self.waiting} requests wait already; try again in {patience:.1f} s", patience
             )
         answer = self._answer(request) if isinstance(request, Generate) else None
         ticket = Ticket(request, answer, self._time.now())
-        if self._started is None:
-            self._started = ticket.arrived
         self._inbox.arrivals.append(ticket)
         return ticket
 
@@ -145,12 +140,14 @@ class Clock:
         self._inbox.cancellations.append(ticket)
 
     def patience_s(self) -> float:
-        """In how many seconds the queue should be shorter by half, at the speed so far."""
+        """In how many seconds the queue should be shorter by half, at the speed so far.
+
+        Only ticks count: a clock that had nothing to do was not slow.
+        """
         ended = self.roster.ended
-        if not ended or self._started is None:
+        if not ended:
             return FIRST_PATIENCE_S
-        each = (self._time.now() - self._started) / ended
-        return max(0.1, each * max(1, self.waiting) / 2)
+        return max(0.1, self._busy_s / ended * max(1, self.waiting) / 2)
 
     def tick(self) -> list[Event]:
         """Do the next thing that there is to do; what came of it."""
@@ -172,7 +169,7 @@ class Clock:
 
         Like a tick, this may not happen while another thread ticks.
         """
-        match = self.pages.find(SHARED, tokens, len(tokens))
+        match = self.pages.find(OPEN_WORLD, tokens, len(tokens))
         if match.tokens < len(tokens):
             return None
         nodes = [*match.nodes, *([match.partial] if match.partial is not None else [])]
@@ -184,9 +181,9 @@ class Clock:
         False if there is no room for them now. Like a tick, this may not happen while another
         thread ticks.
         """
-        match = replace(self.pages.find(SHARED, tokens, len(tokens)), partial=None, common=0)
+        match = replace(self.pages.find(OPEN_WORLD, tokens, len(tokens)), partial=None, common=0)
         known = len(match.nodes)
-        holding = self.pages.open(SHARED, match, len(pages) - known)
+        holding = self.pages.open(OPEN_WORLD, match, len(pages) - known)
         if holding is None:
             return False
         self._machine.write_pages(holding.own, pages[known:])
@@ -256,6 +253,7 @@ class Clock:
             waiting=len(self.roster.waiting),
             cached_pages=self.pages.cached,
         )
+        self._busy_s += self.last.seconds
 
     def _copy_page(self, source: int, target: int) -> None:
         self._machine.copy_pages([source], [target])

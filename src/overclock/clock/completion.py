@@ -84,3 +84,8 @@ class Piece:
     text: str
     completion: Completion | None = None
     token_ids: tuple[int, ...] = ()
+
+    def check(self) -> None:
+        """Raise what made the request fail, if this is its last piece and it did."""
+        if self.completion is not None and self.completion.error is not None:
+            raise self.completion.error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from collections.abc import Sequence as Row
 from dataclasses import replace
 from enum import Enum, auto
@@ -10,7 +10,7 @@ from enum import Enum, auto
 from overclock.clock.guess import Guesser
 from overclock.clock.layout import Layout
 from overclock.clock.pace import Pace
-from overclock.clock.request import Generate, Score
+from overclock.clock.request import Generate
 from overclock.clock.roster import Roster
 from overclock.clock.sequence import Sequence, wants_all
 from overclock.clock.settings import ClockSettings
@@ -134,7 +134,7 @@ class Decode:
 
     def _try(self, sequence: Sequence, now: float) -> Verdict:
         """Give a request pages, if there are enough and nobody is computing some of them."""
-        pages, world = self._roster.pages, _world(sequence)
+        pages, world = self._roster.pages, sequence.world
         match = pages.find(world, sequence.tokens, _reusable(sequence))
         if match.waiting >= WORTH_WAITING:
             return Verdict.LATER
@@ -206,12 +206,6 @@ def _with_guesses(sequence: Sequence, guesses: list[int]) -> Part:
 
 def _key(sequence: Sequence) -> tuple[float, int]:
     return sequence.key
-
-
-def _world(sequence: Sequence) -> tuple[Hashable, int]:
-    request = sequence.ticket.request
-    assert isinstance(request, (Generate, Score))
-    return (request.world, request.adapter)
 
 
 def _reusable(sequence: Sequence) -> int:

@@ -19,7 +19,7 @@ from overclock.clock.answer import Answer
 from overclock.clock.draft_model import NEWS, DraftModel
 from overclock.clock.drafts import PromptLookup
 from overclock.clock.pace import Pace
-from overclock.clock.sequence import Sequence
+from overclock.clock.sequence import Sequence, answer_of
 
 FIRST_COST = 0.25
 """Of a tick: what the draft model is taken to need for one token before it has run."""
@@ -87,7 +87,7 @@ class Guesser:
             wanting, self._model.draft(wanting, self._table, count), strict=True
         ):
             if guesses:
-                _answer(sequence).asked_model = True
+                answer_of(sequence).asked_model = True
                 found[sequence] = guesses
         return found
 
@@ -101,7 +101,7 @@ class Guesser:
             return 0
         each = FIRST_COST * base if self._model.seconds is None else self._model.seconds
         row = self._pace.row_cost(rows, len(wanting))
-        rate = sum(_answer(sequence).model_rate for sequence in wanting) / len(wanting)
+        rate = sum(answer_of(sequence).model_rate for sequence in wanting) / len(wanting)
         best, most = 0, rows / base * MARGIN
         tokens, seconds, chance = float(rows), base, 1.0
         for count in range(1, self._most + 1):
@@ -120,7 +120,7 @@ class Guesser:
 
         worth: seconds that a token is worth; cost: seconds that a row costs
         """
-        answer = _answer(sequence)
+        answer = answer_of(sequence)
         room = min(self._most, _room(sequence))
         if answer.request.speculation == "off":
             return [], 0.0
@@ -166,18 +166,13 @@ def count_guesses(answer: Answer, guesses: list[int], came_true: int) -> None:
 
 
 def _wants_model(sequence: Sequence) -> bool:
-    return _answer(sequence).request.speculation in ("auto", "draft") and _room(sequence) > 0
+    return answer_of(sequence).request.speculation in ("auto", "draft") and _room(sequence) > 0
 
 
 def _room(sequence: Sequence) -> int:
     """Guesses that a request has room for: the token behind them is chosen in any case."""
-    answer = _answer(sequence)
+    answer = answer_of(sequence)
     return answer.request.max_tokens - len(answer.tokens) - 1
-
-
-def _answer(sequence: Sequence) -> Answer:
-    assert sequence.answer is not None
-    return sequence.answer
 
 
 def _forced(answer: Answer, room: int) -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from overclock.clock.request import Encode
 from overclock.clock.roster import Roster
 from overclock.clock.sequence import Sequence
 from overclock.clock.work import Part, Work
@@ -23,24 +22,24 @@ class Layout:
 
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
-        self._last: Work | None = None
+        self._last: Batch | None = None
         self._version = 0  # of the roster when it was made
 
     def __call__(self, plain: list[Sequence], parts: list[Part]) -> Work:
         """The work of a tick: `plain` requests bring one token each, `parts` more."""
         last = self._last
         if last is not None and not parts and self._version == self._roster.version:
-            np.add(last.batch.contexts, 1, out=last.batch.contexts)
+            np.add(last.contexts, 1, out=last.contexts)
             # A request may have had its next page for guesses, so that none came now.
-            if int(last.batch.contexts.max()) < PAGE_TOKENS * last.batch.pages.shape[1]:
-                last.batch.token_ids[:] = [each.tokens[-1] for each in plain]
-                return last
-        work = self._anew(plain, parts)
-        self._last = None if parts else work
+            if int(last.contexts.max()) < PAGE_TOKENS * last.pages.shape[1]:
+                last.token_ids[:] = [each.tokens[-1] for each in plain]
+                return Work(last, plain, [])
+        batch = self._anew(plain, parts)
+        self._last = None if parts else batch
         self._version = self._roster.version
-        return work
+        return Work(batch, plain, parts)
 
-    def _anew(self, plain: list[Sequence], parts: list[Part]) -> Work:
+    def _anew(self, plain: list[Sequence], parts: list[Part]) -> Batch:
         sequences = [*plain, *(part.sequence for part in parts)]
         starts = np.cumsum([0, *[1] * len(plain), *(part.count for part in parts)], dtype=np.int32)
         tokens = [each.tokens[-1] for each in plain]
@@ -54,7 +53,7 @@ class Layout:
         contexts = np.array([each.computed for each in sequences], np.int32)
         most = -(-int((contexts + np.diff(starts)).max()) // PAGE_TOKENS)
         slots = np.array([each.slot for each in sequences], np.int32)
-        batch = Batch(
+        return Batch(
             token_ids=np.array(tokens, np.int32),
             starts=starts,
             contexts=contexts,
@@ -63,16 +62,9 @@ class Layout:
             output="logits",
             adapters=_adapters(sequences),
         )
-        return Work(batch, plain, parts)
 
 
 def _adapters(sequences: list[Sequence]) -> NDArray[np.int32] | None:
     """The adapter of each request; None if nobody has one."""
-    numbers = [adapter_of(each) for each in sequences]
+    numbers = [each.adapter for each in sequences]
     return np.array(numbers, np.int32) if any(numbers) else None
-
-
-def adapter_of(sequence: Sequence) -> int:
-    """The machine's number of a request's adapter, 0 for none."""
-    request = sequence.ticket.request
-    return 0 if isinstance(request, Encode) else request.adapter

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from overclock.clock.completion import Completion, FinishReason, Piece, Timing, Usage
 from overclock.clock.pages import Pages
 from overclock.clock.request import Encoded
-from overclock.clock.sequence import Sequence, Ticket
+from overclock.clock.sequence import Sequence, Ticket, answer_of
 from overclock.errors import OverclockError
 from overclock.program.program import PAGE_TOKENS
 
@@ -30,9 +30,9 @@ class Event:
 
 
 class Slots:
-    """The KV pages of the running requests as an array, a row each.
+    """A row for each running request in the table of KV pages.
 
-    table: ``int32[streams, pages]`` KV pages in order
+    table: ``int32[streams, pages]`` KV pages in order; free: rows that nobody has
     """
 
     def __init__(self, streams: int, pages: int) -> None:
@@ -164,15 +164,13 @@ class Roster:
         return Piece(unsaid.text + rest, completion, unsaid.token_ids)
 
     def _usage(self, sequence: Sequence) -> Usage:
-        answer = sequence.answer
-        assert answer is not None
+        answer = answer_of(sequence)
         return Usage(
             sequence.prompt, len(answer.tokens), sequence.cached, answer.drafted, answer.accepted
         )
 
     def _timing(self, sequence: Sequence) -> Timing:
-        answer = sequence.answer
-        assert answer is not None
+        answer = answer_of(sequence)
         arrived, first, last = sequence.ticket.arrived, sequence.first_token, sequence.last_token
         admitted = self._now() if sequence.admitted is None else sequence.admitted
         rest = len(answer.tokens) - 1

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
 from overclock.clock.answer import Answer
 from overclock.clock.pages import Holding
-from overclock.clock.request import Request, Score
+from overclock.clock.request import Encode, Request, Score
+
+World: TypeAlias = tuple[Hashable, int]
+"""A salt and an adapter: requests that have the same ones share prefixes."""
+
+OPEN_WORLD: World = (None, 0)
+"""Of requests without salt and adapter."""
 
 
 class Ticket:
@@ -71,6 +80,18 @@ class Sequence:
         self.ended = False
 
     @property
+    def adapter(self) -> int:
+        """The machine's number of its adapter, 0 for none."""
+        request = self.ticket.request
+        return 0 if isinstance(request, Encode) else request.adapter
+
+    @property
+    def world(self) -> World:
+        """Whom it shares prefixes with."""
+        request = self.ticket.request
+        return (None if isinstance(request, Encode) else request.world, self.adapter)
+
+    @property
     def left(self) -> int:
         """Tokens that have to run before the next one can be chosen; 1 while it generates."""
         return len(self.tokens) - self.computed
@@ -82,3 +103,9 @@ def wants_all(sequence: Sequence) -> bool:
     if answer is None:
         return True
     return answer.prompt_logprobs is not None and not answer.tokens
+
+
+def answer_of(sequence: Sequence) -> Answer:
+    """The answer of a request that gets one: every `Generate` does."""
+    assert sequence.answer is not None
+    return sequence.answer

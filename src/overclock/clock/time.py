@@ -23,7 +23,7 @@ class RealTime:
 
 
 class VirtualTime:
-    """Time that passes only when it is told to: by a virtual machine, or by who waits."""
+    """Time that passes when it is told to: by `VirtualMachine(advance=…)`, or by who waits."""
 
     def __init__(self) -> None:
         self._now = 0.0

@@ -13,7 +13,7 @@ from overclock.clock.completion import Piece
 from overclock.clock.guess import count_guesses, note, start_lookup
 from overclock.clock.request import Score
 from overclock.clock.roster import Event, Roster
-from overclock.clock.sequence import Sequence, wants_all
+from overclock.clock.sequence import Sequence, answer_of, wants_all
 from overclock.clock.work import Part, Work
 from overclock.errors import MachineError, OverclockError
 from overclock.program.program import PAGE_TOKENS
@@ -97,14 +97,14 @@ class WriteBack:
         return [(sequence, part.first, part.drafts)]
 
     def _choose(self, ready: list[Ready], logits: Logits, now: float) -> int:
-        answers = [_answer(sequence) for sequence, _, _ in ready]
+        answers = [answer_of(sequence) for sequence, _, _ in ready]
         rows = [row for _, row, _ in ready]
         drafts = [guesses for _, _, guesses in ready]
         chosen, errors = self._choosing(answers, logits, rows, drafts)
         gained = 0
         for (sequence, _, guesses), tokens, error in zip(ready, chosen, errors, strict=True):
             if guesses:
-                count_guesses(_answer(sequence), guesses, max(0, len(tokens) - 1))
+                count_guesses(answer_of(sequence), guesses, max(0, len(tokens) - 1))
             gained += self._take(sequence, tokens, error, now)
         return gained
 
@@ -112,7 +112,7 @@ class WriteBack:
         self, sequence: Sequence, tokens: list[int], error: OverclockError | None, now: float
     ) -> int:
         """Give a request its tokens; how many it took before its end."""
-        answer = _answer(sequence)
+        answer = answer_of(sequence)
         text = ""
         taken = 0
         for token in tokens:
@@ -145,8 +145,3 @@ class WriteBack:
         else:
             note(answer, tokens)
         sequence.last_token = now
-
-
-def _answer(sequence: Sequence) -> Answer:
-    assert sequence.answer is not None
-    return sequence.answer
