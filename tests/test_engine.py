@@ -476,3 +476,14 @@ def test_a_closed_model_says_so() -> None:
     with pytest.raises(InputError, match="closed"):
         opened.generate(PROMPT)
     opened.close()
+
+
+def test_who_comes_while_a_prefix_is_written_does_not_wait_for_ever(llm: LLM) -> None:
+    found: list[Completion] = []
+    reader = threading.Thread(target=lambda: found.append(llm.generate([8, 9, 10], 3)))
+    with llm.driver.between_ticks():
+        reader.start()
+        reader.join(0.2)
+        assert reader.is_alive()
+    reader.join(60)
+    assert found[0].token_ids == llm.generate([8, 9, 10], 3).token_ids

@@ -290,6 +290,14 @@ def test_a_queue_has_an_end() -> None:
     assert len(rig.run([ask(TEXT[:5])])) == 1
 
 
+def test_hours_without_work_make_no_longer_retry_hint() -> None:
+    rig = Rig(ClockSettings(streams=1, queue=4))
+    rig.run([ask(TEXT[:5], 10)])
+    before = rig.clock.patience_s()
+    rig.time.advance(10_000.0)
+    assert rig.clock.patience_s() == before < 100.0
+
+
 def test_the_retry_hint_grows_with_what_requests_take() -> None:
     hints = []
     for max_tokens in (10, 100):
