@@ -13,7 +13,6 @@ import statistics
 from pathlib import Path
 
 from overclock.clock.clock import Clock
-from overclock.clock.record import TickRecord
 from overclock.clock.request import Generate
 from overclock.clock.settings import ClockSettings
 from overclock.machine.virtual import Roofline, VirtualMachine
@@ -21,6 +20,7 @@ from overclock.model.load import load
 from overclock.model.model import Model
 from overclock.program.compiler import compile
 from overclock.program.program import PAGE_TOKENS, Program
+from overclock.trace.record import TickRecord
 
 PROMPT = 64
 PACE = Roofline(bytes_per_second=20e9, operations_per_second=3e11, int8_operations_per_second=1e12)

@@ -8,6 +8,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <optional>
 #include <stdexcept>
 
@@ -138,24 +139,76 @@ Batch make_batch(const Ints& token_ids, const Ints& starts, const Ints& contexts
   return batch;
 }
 
-nb::ndarray<nb::numpy, float, nb::ndim<2>> run(Machine& machine, const Ints& token_ids,
-                                               const Ints& starts, const Ints& contexts,
-                                               const Table& pages, const Ints& output_rows,
-                                               const std::optional<Ints>& types,
-                                               const std::optional<Ints>& adapters, int output) {
-  const Batch batch = make_batch(token_ids, starts, contexts, pages, output_rows, types, adapters);
-  const auto rows = static_cast<size_t>(machine.output_rows(batch, output));
-  const auto columns = static_cast<size_t>(machine.output_columns(output));
+using Result = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+
+// Room for an array that Python will own; `data` is where it begins.
+Result new_result(Machine& machine, size_t rows, size_t columns, float*& data) {
   using Shared = std::shared_ptr<Memory>;
   auto memory = std::make_unique<Shared>(machine.take_result(4 * rows * columns));
-  auto* result = reinterpret_cast<float*>((*memory)->data());
+  data = reinterpret_cast<float*>((*memory)->data());
   nb::capsule owner(memory.get(), [](void* p) noexcept { delete static_cast<Shared*>(p); });
   (void)memory.release();
+  return {data, {rows, columns}, owner};
+}
+
+Result run(Machine& machine, const Ints& token_ids, const Ints& starts, const Ints& contexts,
+           const Table& pages, const Ints& output_rows, const std::optional<Ints>& types,
+           const std::optional<Ints>& adapters, int output) {
+  const Batch batch = make_batch(token_ids, starts, contexts, pages, output_rows, types, adapters);
+  float* data = nullptr;
+  Result result = new_result(machine, static_cast<size_t>(machine.output_rows(batch, output)),
+                             static_cast<size_t>(machine.output_columns(output)), data);
   {
     nb::gil_scoped_release released;
-    machine.run(batch, output, result);
+    machine.run(batch, output, data);
   }
-  return {result, {rows, columns}, owner};
+  return result;
+}
+
+// The same, and the rows of each (instruction, buffer) once that instruction has run.
+nb::tuple run_tapped(Machine& machine, const Ints& token_ids, const Ints& starts,
+                     const Ints& contexts, const Table& pages, const Ints& output_rows,
+                     const std::optional<Ints>& types, const std::optional<Ints>& adapters,
+                     int output, const std::vector<std::pair<int, int>>& wanted) {
+  const Batch batch = make_batch(token_ids, starts, contexts, pages, output_rows, types, adapters);
+  float* data = nullptr;
+  Result result = new_result(machine, static_cast<size_t>(machine.output_rows(batch, output)),
+                             static_cast<size_t>(machine.output_columns(output)), data);
+  std::vector<Tap> taps;
+  std::vector<float*> targets;
+  std::vector<Result> tapped;
+  for (const auto& [instruction, buffer] : wanted) {
+    const Tap tap{instruction, buffer};
+    const auto rows = static_cast<size_t>(machine.tap_rows(batch, tap));
+    const auto columns = static_cast<size_t>(machine.tap_columns(tap));
+    taps.push_back(tap);
+    tapped.push_back(new_result(machine, rows, columns, targets.emplace_back()));
+  }
+  {
+    nb::gil_scoped_release released;
+    machine.run(batch, output, data, taps, targets);
+  }
+  return nb::make_tuple(result, tapped);
+}
+
+nb::ndarray<nb::numpy, double, nb::ndim<1>> to_array(const std::vector<double>& from) {
+  auto* values = new double[from.size() + 1];
+  nb::capsule owner(values, [](void* p) noexcept { delete[] static_cast<double*>(p); });
+  std::copy(from.begin(), from.end(), values);
+  return {values, {from.size()}, owner};
+}
+
+nb::dict take_account(Machine& machine) {
+  const Account account = machine.take_account();
+  nb::dict found;
+  found["runs"] = account.runs;
+  found["whole"] = account.whole;
+  found["prepare"] = account.prepare;
+  found["turn"] = account.turn;
+  found["finish"] = account.finish;
+  found["seconds"] = to_array(account.seconds);
+  found["busy"] = to_array(account.busy);
+  return found;
 }
 
 // For each adapter its changes: site, scale, A [rank, in] and B [out, rank].
@@ -324,17 +377,17 @@ NB_MODULE(_native, m) {
       .def("run", &run, "token_ids"_a.noconvert(), "starts"_a.noconvert(), "contexts"_a.noconvert(),
            "pages"_a.noconvert(), "output_rows"_a.noconvert(), "token_types"_a.none().noconvert(),
            "adapters"_a.none().noconvert(), "output"_a)
+      .def("run_tapped", &run_tapped, "token_ids"_a.noconvert(), "starts"_a.noconvert(),
+           "contexts"_a.noconvert(), "pages"_a.noconvert(), "output_rows"_a.noconvert(),
+           "token_types"_a.none().noconvert(), "adapters"_a.none().noconvert(), "output"_a,
+           "taps"_a)
       .def("set_adapters", &set_adapters, "adapters"_a)
       .def("copy_pages", &copy_pages, "sources"_a, "targets"_a)
       .def("read_pages", &read_pages, "pages"_a)
       .def("write_pages", &write_pages, "pages"_a, "data"_a)
       .def_prop_ro("page_bytes", &Machine::page_bytes)
-      .def("take_seconds",
-           [](Machine& self) {
-             int64_t runs = 0;
-             auto seconds = self.take_seconds(runs);
-             return nb::make_tuple(seconds, runs);
-           })
+      .def("watch", &Machine::watch, "threads"_a)
+      .def("take_account", &take_account)
       .def("weight_row", &weight_row, "weight"_a, "row"_a)
       .def_prop_ro("tier", &Machine::tier)
       .def_prop_ro("threads", &Machine::threads)

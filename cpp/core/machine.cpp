@@ -363,13 +363,32 @@ Lane Machine::lane_of(int thread, int& steps) {
   return {thread, pool_.threads(), sets[set], scratch_[size_t(thread)].data()};
 }
 
-void Machine::work(const Frame& frame, const Output& output, int thread) {
+void Machine::copy_taps(const Frame& frame, int instruction, const std::vector<Tap>& taps,
+                        const std::vector<float*>& tapped) const {
+  for (size_t i = 0; i < taps.size(); ++i) {
+    if (taps[i].instruction != instruction) continue;
+    const Operand whole{taps[i].buffer, 0, tap_columns(taps[i])};
+    const FloatRows from = frame.floats(whole);
+    const size_t columns = size_t(whole.columns);
+    for (int row = 0; row < frame.rows(whole); ++row)
+      std::memcpy(tapped[i] + size_t(row) * columns, from.row(row), 4 * columns);
+  }
+}
+
+void Machine::work(const Frame& frame, const Output& output, int thread,
+                   const std::vector<Tap>& taps, const std::vector<float*>& tapped) {
   int steps = 0;
+  uint64_t before = last_tick_;
   if (!rotations_.empty()) {
     turn_rotations(frame.batch, lane_of(thread, steps));
     pool_.barrier().wait();
   }
-  uint64_t before = ticks_now();
+  if (thread == 0) {
+    const uint64_t now = ticks_now();
+    spent_.turn += now - before;
+    before = now;
+  }
+  uint64_t* const busy = watched_ ? busy_[size_t(thread)].data() : nullptr;
   Ahead ahead;
   for (size_t position = 0; position < output.instructions.size(); ++position) {
     const int index = output.instructions[position];
@@ -378,7 +397,9 @@ void Machine::work(const Frame& frame, const Output& output, int thread) {
     if (instruction.op == Op::Adapt && !adapts && in_place(instruction)) continue;
     const Lane lane = lane_of(thread, steps);
     if (frame.batch.tokens <= kMemoryBoundRows) look_ahead(output, position, lane, ahead);
+    const uint64_t begun = busy ? ticks_now() : 0;
     kernels_.run[static_cast<size_t>(instruction.op)](frame, instruction, lane);
+    if (busy) busy[index] += ticks_now() - begun;
     pool_.barrier().wait([&] {
       for (int line = 0; line < 4 && ahead.at < ahead.stop; ++line, ahead.at += 64)
         __builtin_prefetch(ahead.at, 0, 2);
@@ -387,7 +408,13 @@ void Machine::work(const Frame& frame, const Output& output, int thread) {
                         kernels_.splits_attention(frame, instruction, pool_.threads());
     if (splits || adapts) {
       const auto second = adapts ? kernels_.adapt_up : kernels_.merge_attention;
+      const uint64_t again = busy ? ticks_now() : 0;
       second(frame, instruction, lane_of(thread, steps));
+      if (busy) busy[index] += ticks_now() - again;
+      pool_.barrier().wait();
+    }
+    if (!taps.empty()) {
+      if (thread == 0) copy_taps(frame, index, taps, tapped);
       pool_.barrier().wait();
     }
     if (thread != 0) continue;
@@ -395,10 +422,28 @@ void Machine::work(const Frame& frame, const Output& output, int thread) {
     ticks_[size_t(index)] += now - before;
     before = now;
   }
+  if (thread == 0) last_tick_ = before;
 }
 
-void Machine::run(const Batch& batch, int index, float* result) {
+int Machine::tap_rows(const Batch& batch, const Tap& tap) const {
+  tap_columns(tap);
+  return row_count(batch, buffers_[size_t(tap.buffer)].rows);
+}
+
+int Machine::tap_columns(const Tap& tap) const {
+  require(tap.buffer >= 0 && size_t(tap.buffer) < buffers_.size() &&
+              buffers_[size_t(tap.buffer)].kind == Kind::Activation &&
+              buffers_[size_t(tap.buffer)].element == Element::F32,
+          "only an f32 activation can be tapped");
+  require(tap.instruction >= 0 && size_t(tap.instruction) < instructions_.size(),
+          "a tap needs an instruction of the program");
+  return buffers_[size_t(tap.buffer)].columns;
+}
+
+void Machine::run(const Batch& batch, int index, float* result, const std::vector<Tap>& taps,
+                  const std::vector<float*>& tapped) {
   const std::lock_guard alone(running_);
+  const uint64_t called = ticks_now();
   const Output& output = output_at(index);
   check_batch(holdings(), instructions_, batch);
   make_room(batch, output, result);
@@ -419,7 +464,12 @@ void Machine::run(const Batch& batch, int index, float* result) {
   }
   if (partials_.size() < partials) partials_.resize(partials);
   const Frame frame = frame_for(batch);
-  pool_.run([&](int thread) { work(frame, output, thread); });
+  last_tick_ = ticks_now();
+  spent_.prepare += last_tick_ - called;
+  pool_.run([&](int thread) { work(frame, output, thread, taps, tapped); });
+  const uint64_t done = ticks_now();
+  spent_.finish += done - last_tick_;
+  spent_.whole += done - called;
   ++runs_;
 }
 
@@ -432,15 +482,29 @@ void Machine::share(int count, const std::function<void(int)>& job) {
   });
 }
 
-std::vector<double> Machine::take_seconds(int64_t& runs) {
+void Machine::watch(bool threads) {
   const std::lock_guard alone(running_);
-  std::vector<double> seconds(ticks_.size());
+  watched_ = threads;
+  busy_.assign(threads ? size_t(pool_.threads()) : 0, std::vector<uint64_t>(ticks_.size(), 0));
+}
+
+Account Machine::take_account() {
+  const std::lock_guard alone(running_);
   const double tick = seconds_per_tick();
-  for (size_t i = 0; i < ticks_.size(); ++i) seconds[i] = static_cast<double>(ticks_[i]) * tick;
-  std::fill(ticks_.begin(), ticks_.end(), 0);
-  runs = runs_;
+  const auto seconds = [tick](uint64_t ticks) { return static_cast<double>(ticks) * tick; };
+  Account account{runs_, seconds(spent_.whole), seconds(spent_.prepare), seconds(spent_.turn),
+                  seconds(spent_.finish)};
+  const auto take = [&](std::vector<uint64_t>& from, std::vector<double>& to) {
+    for (uint64_t& ticks : from) to.push_back(seconds(ticks));
+    std::fill(from.begin(), from.end(), 0);
+  };
+  account.seconds.reserve(ticks_.size());
+  take(ticks_, account.seconds);
+  account.busy.reserve(busy_.size() * ticks_.size());
+  for (auto& row : busy_) take(row, account.busy);
+  spent_ = {};
   runs_ = 0;
-  return seconds;
+  return account;
 }
 
 }  // namespace overclock

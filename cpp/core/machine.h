@@ -15,6 +15,24 @@
 
 namespace overclock {
 
+// What has been counted since it was last asked for. Times are in seconds of thread 0, whose pieces
+// (prepare, turn, every instruction, finish) add up to `whole`.
+struct Account {
+  int64_t runs = 0;
+  double whole = 0;             // from the call of run() to its return
+  double prepare = 0;           // checks, memory, grouping
+  double turn = 0;              // waking the threads, and the angles of all positions
+  double finish = 0;            // from the last instruction until all threads are back
+  std::vector<double> seconds;  // of each instruction
+  std::vector<double> busy;     // [threads][instructions] in kernels; empty unless watched
+};
+
+// Copies f32 activation `buffer` out when `instruction` has run.
+struct Tap {
+  int instruction;
+  int buffer;
+};
+
 // A tensor as its file stores it.
 struct Source {
   Format format;
@@ -46,8 +64,13 @@ class Machine {
   int add_output(int buffer, std::vector<int> instructions);
 
   // Runs the batch and writes output `output` to `result`, f32[rows, columns]. Calls from several
-  // threads wait for each other.
-  void run(const Batch& batch, int output, float* result);
+  // threads wait for each other. Each tap gets its buffer's rows, f32[rows, columns], in `tapped`.
+  void run(const Batch& batch, int output, float* result) { run(batch, output, result, {}, {}); }
+  void run(const Batch& batch, int output, float* result, const std::vector<Tap>& taps,
+           const std::vector<float*>& tapped);
+  // Throws std::invalid_argument for a tap that cannot be.
+  int tap_rows(const Batch& batch, const Tap& tap) const;
+  int tap_columns(const Tap& tap) const;
   // Calls job(0) … job(count - 1) on the machine's threads, while it runs nothing else. Which
   // thread has which is by chance. Jobs must not throw.
   void share(int count, const std::function<void(int)>& job);
@@ -74,8 +97,10 @@ class Machine {
   const std::vector<Weight>& weights() const { return weights_; }
   size_t weight_bytes() const { return weight_bytes_; }
 
-  // Seconds spent in each instruction since the last call, and runs; sets both to zero.
-  std::vector<double> take_seconds(int64_t& runs);
+  // Whether each thread's time in kernels is counted too: two more looks at the timer a step.
+  void watch(bool threads);
+  // What was counted since the last call; all begins at zero again.
+  Account take_account();
 
  private:
   struct Output {
@@ -88,7 +113,10 @@ class Machine {
   void make_room(const Batch& batch, const Output& output, float* result);
   void turn_rotations(const Batch& batch, const Lane& lane);
   Lane lane_of(int thread, int& steps);
-  void work(const Frame& frame, const Output& output, int thread);
+  void work(const Frame& frame, const Output& output, int thread, const std::vector<Tap>& taps,
+            const std::vector<float*>& tapped);
+  void copy_taps(const Frame& frame, int instruction, const std::vector<Tap>& taps,
+                 const std::vector<float*>& tapped) const;
   // Where a thread that has to wait reads ahead: its first share of the next product's weights.
   struct Ahead {
     int instruction = -1;
@@ -127,7 +155,15 @@ class Machine {
   AdaptedRows adapted_selected_;
   // Two sets for the lanes: steps use them in turn, and each lane clears its own of the other set.
   std::vector<Cursor> cursors_;
+  // Counters, in ticks; thread 0 writes all but `busy_`, in which each thread has a row of its own.
+  struct Ticks {
+    uint64_t whole = 0, prepare = 0, turn = 0, finish = 0;
+  };
+  Ticks spent_;
+  uint64_t last_tick_ = 0;  // when thread 0 was done with its last step
   std::vector<uint64_t> ticks_;
+  std::vector<std::vector<uint64_t>> busy_;  // empty rows unless threads are watched
+  bool watched_ = false;
   int64_t runs_ = 0;
   int context_ = INT32_MAX;
 };

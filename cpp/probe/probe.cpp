@@ -277,7 +277,10 @@ double peak(int threads, double seconds, Peak slice) {
 double read_bandwidth(int threads, std::size_t bytes, double seconds) {
   constexpr std::size_t huge_page = 2u << 20;
   std::size_t count = static_cast<std::size_t>(threads);
-  std::size_t share = (bytes / count / huge_page + 1) * huge_page;
+  // Small buffers are for the caches: whole pages of 4 KiB, read again and again in a slice.
+  const std::size_t unit = bytes / count < huge_page ? std::size_t{4096} : huge_page;
+  std::size_t share = std::max(bytes / count / unit, std::size_t{1}) * unit;
+  const std::size_t passes = std::max<std::size_t>(1, huge_page / share);
   auto release = [](std::byte* data) { std::free(data); };
   std::unique_ptr<std::byte, decltype(release)> memory(
       static_cast<std::byte*>(std::aligned_alloc(huge_page, share * count)), release);
@@ -289,8 +292,8 @@ double read_bandwidth(int threads, std::size_t bytes, double seconds) {
   Reader read = best_reader();
   auto fill = [&](int thread) { std::memset(part(thread), 1 + thread, share); };
   auto slice = [&](int thread) {
-    read(part(thread), share);
-    return static_cast<double>(share);
+    for (std::size_t pass = 0; pass < passes; ++pass) read(part(thread), share);
+    return static_cast<double>(passes * share);
   };
   return rate(threads, seconds, fill, slice) / 1e9;
 }

@@ -1,11 +1,21 @@
 """The C++ core as Python sees it; see cpp/bindings/module.cpp."""
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 Operands = dict[str, list[tuple[int, int, int]]]
+
+class Account(TypedDict):
+    runs: int
+    whole: float
+    prepare: float
+    turn: float
+    finish: float
+    seconds: NDArray[np.float64]
+    busy: NDArray[np.float64]
 
 class Machine:
     def __init__(self, threads: int, kv: str, tier: str = "") -> None: ...
@@ -43,6 +53,18 @@ class Machine:
         adapters: NDArray[np.int32] | None,
         output: int,
     ) -> NDArray[np.float32]: ...
+    def run_tapped(
+        self,
+        token_ids: NDArray[np.int32],
+        starts: NDArray[np.int32],
+        contexts: NDArray[np.int32],
+        pages: NDArray[np.int32],
+        output_rows: NDArray[np.int32],
+        token_types: NDArray[np.int32] | None,
+        adapters: NDArray[np.int32] | None,
+        output: int,
+        taps: list[tuple[int, int]],
+    ) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]: ...
     def set_adapters(
         self, adapters: list[list[tuple[int, float, NDArray[np.float32], NDArray[np.float32]]]]
     ) -> None: ...
@@ -51,7 +73,8 @@ class Machine:
     def write_pages(self, pages: NDArray[np.int32], data: NDArray[np.uint8]) -> None: ...
     @property
     def page_bytes(self) -> int: ...
-    def take_seconds(self) -> tuple[list[float], int]: ...
+    def watch(self, threads: bool) -> None: ...
+    def take_account(self) -> Account: ...
     def weight_row(self, weight: int, row: int) -> NDArray[np.float32]: ...
     @property
     def tier(self) -> str: ...

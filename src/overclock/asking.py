@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from math import isfinite
+from time import perf_counter
 from typing import TYPE_CHECKING, TypedDict, Unpack, get_args
 
 from overclock import prompts
@@ -85,7 +86,9 @@ class Asking:
         ends = self._ends(own)
         _check_max_tokens(max_tokens)
         _check_rest(own)
+        began = perf_counter()
         ids = self.ids(prompt)
+        tokenize_s = perf_counter() - began
         grammar = own.get("grammar")
         return Generate(
             token_ids=ids,
@@ -107,6 +110,7 @@ class Asking:
             priority=own.get("priority", 0),
             deadline_s=own.get("deadline_s"),
             stream=stream,
+            tokenize_s=tokenize_s,
         )
 
     def choices(

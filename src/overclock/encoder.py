@@ -109,12 +109,13 @@ class Encoder(Closing):
         self.program: Program = compile(
             self.model, exact=exact, weight_format=Format.I8 if weights else None
         )
-        unit = choose.make(machine, threads)
-        unit.load(self.program, self.model.weights, pages=0)
+        self.machine = choose.make(machine, threads)
+        self.machine.load(self.program, self.model.weights, pages=0)
         self.load_s = perf_counter() - started
-        self.clock = Clock(unit, self.program, 0, settings=SETTINGS, load_s=self.load_s)
-        self._driver = Driver(self.clock)
-        self._stop = finalize(self, self._driver.stop)
+        self.clock = Clock(self.machine, self.program, 0, settings=SETTINGS, load_s=self.load_s)
+        self._tokenize_s = 0.0
+        self.driver = Driver(self.clock)
+        self._stop = finalize(self, self.driver.stop)
 
     @property
     def width(self) -> int:
@@ -188,12 +189,14 @@ class Encoder(Closing):
             if not isinstance(text, str):
                 raise InputError(f"{text!r} is no text; an encoder takes strings")
         limit = min(filter(None, (self.model.config.context, self.model.config.sentence_tokens)))
+        began = perf_counter()
         batch = self.model.tokenizer.encode_batch(texts, special=True)
+        self._tokenize_s = perf_counter() - began  # of the last texts, for the account
         return [_cut(ids, limit) for ids in batch]
 
     def close(self) -> None:
         """Give the memory back; the encoder cannot be used any more."""
-        self._driver.close()
+        self.driver.close()
 
     def _need_head(self, head: str) -> None:
         if self.model.config.head != head:
@@ -233,8 +236,16 @@ class Encoder(Closing):
         self, ids: list[list[int]], output: str, rows: Sequence[int] = ()
     ) -> list[NDArray[np.float32]]:
         """The output's rows of each text, in order; texts of any callers run together."""
-        requests = [Encode(token_ids=tokens, output=output, rows=tuple(rows)) for tokens in ids]
-        return encoded(self._driver, requests)
+        requests = [
+            Encode(
+                token_ids=tokens,
+                output=output,
+                rows=tuple(rows),
+                tokenize_s=self._tokenize_s / len(ids),
+            )
+            for tokens in ids
+        ]
+        return encoded(self.driver, requests)
 
 
 def _cut(ids: list[int], limit: int) -> list[int]:

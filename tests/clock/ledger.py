@@ -146,6 +146,15 @@ class Ledger:
         cells = np.ascontiguousarray(data).view(np.int32).reshape(-1, PAGE_TOKENS, 3)
         self.cells[self._rules.numbers(pages)] = cells
 
+    def tapped(
+        self, batch: Batch, taps: Sequence[str]
+    ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """There are no buffers."""
+        raise AssertionError("a clock taps nothing")
+
+    def watch(self, on: bool) -> None:
+        """There are no threads."""
+
     def counters(self) -> Counters:
         """There are no instructions."""
         return Counters(np.zeros(0), self.runs)

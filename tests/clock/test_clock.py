@@ -17,7 +17,6 @@ from overclock.clock.clock import Clock
 from overclock.clock.completion import Completion, Piece
 from overclock.clock.decode import WORTH_WAITING
 from overclock.clock.fetch import Fetch, Inbox
-from overclock.clock.record import TickRecord
 from overclock.clock.request import Encode, Encoded, Generate, Request, Score
 from overclock.clock.roster import Event
 from overclock.clock.sampling import Sampling
@@ -26,6 +25,7 @@ from overclock.clock.settings import ClockSettings
 from overclock.clock.time import VirtualTime
 from overclock.errors import InputError, MachineError, OverloadError
 from overclock.program.program import PAGE_TOKENS
+from overclock.trace.record import TickRecord
 from tests.clock.ledger import VOCABULARY, Ledger, ledger_program
 from tests.clock.oracle import DAMAGED, POISON, Letters, check_score, expected
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Row
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,20 @@ from overclock.machine.machine import Machine
 
 Logits = NDArray[np.float32]
 Chosen = tuple[list[list[int]], list[OverclockError | None]]
+
+
+class Choosy(Protocol):
+    """Chooses tokens. The real one is `Choosing`; without logits, someone else has to."""
+
+    def __call__(
+        self, answers: Row[Answer], logits: Logits, rows: Row[int], drafts: Row[list[int]]
+    ) -> Chosen:
+        """The next tokens of each answer, one at least, and errors."""
+        ...
+
+    def logprobs(self, logits: Logits, targets: Row[int], top: int) -> list[TokenLogprob]:
+        """How likely each of `targets` is by its row of ``f32[n, V]``, and the `top` likeliest."""
+        ...
 
 
 class Choosing:

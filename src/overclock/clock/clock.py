@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overclock.clock.answer import Answer
-from overclock.clock.choosing import Choosing
+from overclock.clock.choosing import Choosing, Choosy
 from overclock.clock.decode import Decode
 from overclock.clock.draft_model import DraftModel
 from overclock.clock.execute import Execute
@@ -19,7 +19,6 @@ from overclock.clock.fetch import Fetch, Inbox
 from overclock.clock.guess import Guesser
 from overclock.clock.pace import Pace
 from overclock.clock.pages import Pages
-from overclock.clock.record import TickRecord
 from overclock.clock.request import Encode, Generate, Request
 from overclock.clock.roster import Event, Roster, Slots
 from overclock.clock.sequence import OPEN_WORLD, Sequence, Ticket
@@ -29,8 +28,10 @@ from overclock.clock.time import RealTime, Time
 from overclock.clock.work import Work
 from overclock.clock.writeback import WriteBack
 from overclock.errors import InputError, MachineError, OverloadError
+from overclock.machine.computer import resident_bytes
 from overclock.machine.machine import Machine
 from overclock.program.program import PAGE_TOKENS, Program
+from overclock.trace.record import Meter, Observer, TickDetail, TickRecord, detail_of
 
 DecodeStage: TypeAlias = Callable[[float], Work | None]
 WriteBackStage: TypeAlias = Callable[
@@ -57,12 +58,14 @@ class Clock:
         time: Time | None = None,
         load_s: float = 0.0,
         draft: Machine | None = None,
+        choosing: Choosy | None = None,
     ) -> None:
         """Take a machine that has loaded `program` with `pages` KV pages.
 
         context: most tokens of a request; None for what the program and the pages allow
         draft: a machine with a small model of the same vocabulary and as many pages, that guesses
         load_s: what it took to get here, for the timing of every answer
+        choosing: how tokens are chosen; None for what each request's sampling says
         """
         self.settings = settings or ClockSettings()
         self.pages = Pages(pages, share=self.settings.share_prefixes)
@@ -79,12 +82,16 @@ class Clock:
         row = -(-self._context // PAGE_TOKENS)
         self.roster = Roster(self.pages, Slots(self.settings.streams, row), self._time.now, load_s)
         self._fetch = Fetch(self._inbox, self.roster, self.settings.aging_s)
+        self._observers: list[Observer] = []
+        self._meter = Meter()
         self._draft = None if draft is None else DraftModel(draft, self._time)
         self._execute = Execute(machine, self._draft)
-        self._decode, self._write_back = self._stages(program)
+        self._decode, self._write_back = self._stages(program, choosing)
         self._busy_s = 0.0  # of all ticks
 
-    def _stages(self, program: Program) -> tuple[DecodeStage, WriteBackStage]:
+    def _stages(
+        self, program: Program, choosing: Choosy | None
+    ) -> tuple[DecodeStage, WriteBackStage]:
         """The two stages that differ between programs that keep KV and those that do not."""
         if not program.caches:
             texts = DecodeTexts(self.roster, program, self.settings.tick_tokens)
@@ -95,7 +102,7 @@ class Clock:
         decode = Decode(
             self.roster, self.pace, guesser, self._copy_page, self.settings, program.vocabulary
         )
-        return decode, WriteBack(self.roster, Choosing(self._machine))
+        return decode, WriteBack(self.roster, choosing or Choosing(self._machine), self._meter)
 
     @property
     def context(self) -> int:
@@ -164,6 +171,19 @@ class Clock:
         self._note(work, (started, fetched, decoded, executed, now()), tokens)
         return events
 
+    def watch(self, observer: Observer) -> None:
+        """Tell `observer` of every tick and request from the next tick on.
+
+        Like a tick, this and `unwatch` may not happen while another thread ticks.
+        """
+        self._observers.append(observer)
+        self._observe()
+
+    def unwatch(self, observer: Observer) -> None:
+        """Tell it nothing more."""
+        self._observers.remove(observer)
+        self._observe()
+
     def read_prefix(self, tokens: Row[int]) -> NDArray[np.uint8] | None:
         """The KV pages that `tokens` stand in, ``u8[pages, page_bytes]``; None if not all do.
 
@@ -207,6 +227,14 @@ class Clock:
                 pages = sequence.holding.pages
                 assert row[: len(pages)].tolist() == pages, "a table shows other pages than held"
                 assert sequence.computed <= PAGE_TOKENS * len(pages), "tokens stand in no page"
+
+    def _observe(self) -> None:
+        wanted = any(observer.wants_detail for observer in self._observers)
+        self._machine.watch(wanted)
+        self._machine.counters()  # what was before is nobody's
+        self._meter.take()
+        self._meter.is_on = wanted
+        self.roster.requests = [] if self._observers else None
 
     def _check(self, request: Request) -> None:
         if isinstance(request, Encode) == self._keeps_kv:
@@ -252,8 +280,22 @@ class Clock:
             running=self.roster.running,
             waiting=len(self.roster.waiting),
             cached_pages=self.pages.cached,
+            used_pages=self.pages.count - self.pages.available,
+            detail=self._detail(work) if self._meter.is_on and work is not None else None,
         )
         self._busy_s += self.last.seconds
+        if self._observers:
+            self._tell(self.last)
+
+    def _detail(self, work: Work) -> TickDetail:
+        return detail_of(work.batch, self._machine.counters(), self._meter, resident_bytes())
+
+    def _tell(self, record: TickRecord) -> None:
+        ended, self.roster.requests = self.roster.requests or [], []
+        for observer in self._observers:
+            observer.tick(record)
+            for request in ended:
+                observer.request(request)
 
     def _copy_page(self, source: int, target: int) -> None:
         self._machine.copy_pages([source], [target])

@@ -41,6 +41,7 @@ class Generate:
     priority: higher runs first; waiting raises it
     deadline_s: seconds from now; None for any time
     stream: give pieces as they come, not only the last
+    tokenize_s: seconds that it took to make its tokens, for the account
     """
 
     token_ids: list[int]
@@ -59,6 +60,7 @@ class Generate:
     priority: int = 0
     deadline_s: float | None = None
     stream: bool = False
+    tokenize_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,7 @@ class Score:
     world: Hashable = None
     priority: int = 0
     deadline_s: float | None = None
+    tokenize_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,7 @@ class Encode:
     rows: tuple[int, ...] = ()
     priority: int = 0
     deadline_s: float | None = None
+    tokenize_s: float = 0.0
 
 
 Request: TypeAlias = Generate | Score | Encode

@@ -15,6 +15,7 @@ from overclock.clock.request import Encoded
 from overclock.clock.sequence import Sequence, Ticket, answer_of
 from overclock.errors import OverclockError
 from overclock.program.program import PAGE_TOKENS
+from overclock.trace.record import RequestRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Roster:
         self.version = 0  # counts changes of who generates, and in which pages
         self.ended = 0
         self.preempted = 0
+        self.requests: list[RequestRecord] | None = None  # that ended; None if nobody watches
         self._load_s = load_s
         self._now = now
 
@@ -122,6 +124,8 @@ class Roster:
         self.ended += 1
         words = self._last_words(sequence, reason, error, unsaid)
         self.events.append(Event(sequence.ticket, words, True))
+        if self.requests is not None:
+            self.requests.append(self._record(sequence, reason))
 
     def _give_back(self, sequence: Sequence) -> None:
         self.version += 1
@@ -162,6 +166,23 @@ class Roster:
             error,
         )
         return Piece(unsaid.text + rest, completion, unsaid.token_ids)
+
+    def _record(self, sequence: Sequence, reason: FinishReason) -> RequestRecord:
+        answer = sequence.answer
+        return RequestRecord(
+            arrived=sequence.ticket.arrived,
+            tokenize=sequence.ticket.request.tokenize_s,
+            admitted=sequence.admitted,
+            first_token=sequence.first_token,
+            last_token=sequence.last_token,
+            ended=self._now(),
+            prompt=sequence.prompt,
+            cached=sequence.cached,
+            tokens=0 if answer is None else len(answer.tokens),
+            drafted=0 if answer is None else answer.drafted,
+            accepted=0 if answer is None else answer.accepted,
+            finish=reason,
+        )
 
     def _usage(self, sequence: Sequence) -> Usage:
         answer = answer_of(sequence)

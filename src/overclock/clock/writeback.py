@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overclock.clock.answer import Answer
-from overclock.clock.choosing import Choosing
+from overclock.clock.choosing import Choosy
 from overclock.clock.completion import Piece
 from overclock.clock.guess import count_guesses, note, start_lookup
 from overclock.clock.request import Score
@@ -17,6 +18,7 @@ from overclock.clock.sequence import Sequence, answer_of, wants_all
 from overclock.clock.work import Part, Work
 from overclock.errors import MachineError, OverclockError
 from overclock.program.program import PAGE_TOKENS
+from overclock.trace.record import Meter
 
 Logits = NDArray[np.float32]
 Ready: TypeAlias = tuple[Sequence, int, list[int]]
@@ -26,9 +28,10 @@ Ready: TypeAlias = tuple[Sequence, int, list[int]]
 class WriteBack:
     """Takes the machine's logits back into the requests."""
 
-    def __init__(self, roster: Roster, choosing: Choosing) -> None:
+    def __init__(self, roster: Roster, choosing: Choosy, meter: Meter) -> None:
         self._roster = roster
         self._choosing = choosing
+        self._meter = meter
 
     def __call__(
         self, work: Work, logits: Logits, failed: dict[Sequence, MachineError], now: float
@@ -100,7 +103,9 @@ class WriteBack:
         answers = [answer_of(sequence) for sequence, _, _ in ready]
         rows = [row for _, row, _ in ready]
         drafts = [guesses for _, _, guesses in ready]
+        begun = perf_counter()
         chosen, errors = self._choosing(answers, logits, rows, drafts)
+        self._meter.choose += perf_counter() - begun
         gained = 0
         for (sequence, _, guesses), tokens, error in zip(ready, chosen, errors, strict=True):
             if guesses:
@@ -115,12 +120,15 @@ class WriteBack:
         answer = answer_of(sequence)
         text = ""
         taken = 0
+        begun = perf_counter() if self._meter.is_on else 0.0
         for token in tokens:
             taken += 1
             text += answer.take(token, ahead=len(tokens) - taken)
             sequence.tokens.append(token)
             if answer.finish is not None:
                 break
+        if self._meter.is_on:
+            self._meter.text += perf_counter() - begun
         if taken:
             self._note(sequence, answer, tokens[:taken], now)
         if taken > 1:

@@ -48,13 +48,24 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What the instructions of a program have cost since the counters were last read.
+    """What a machine has spent since the counters were last read. Times are wall time in seconds.
 
-    seconds: ``f64[instructions]``, wall time of each; runs: batches run.
+    seconds: ``f64[instructions]``; runs: batches run
+    whole: from the call of each run to its return, of which
+    prepare: checking the batch and making room for it; turn: waking the threads, and the angles of
+    all positions; finish: from the last instruction until all threads are back
+    busy: ``f64[threads, instructions]``, time of each thread in kernels; None unless it is watched
+
+    `prepare`, `turn`, `seconds` and `finish` add up to `whole` on the native machine.
     """
 
     seconds: NDArray[np.float64]
     runs: int
+    whole: float = 0.0
+    prepare: float = 0.0
+    turn: float = 0.0
+    finish: float = 0.0
+    busy: NDArray[np.float64] | None = None
 
 
 class Machine(Protocol):
@@ -105,6 +116,18 @@ class Machine(Protocol):
 
         Raises MachineError for a page that there is not, or bytes of another shape.
         """
+
+    def tapped(
+        self, batch: Batch, taps: Sequence[str]
+    ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """As `run`, and what each of the f32 activations `taps` held once it was written.
+
+        Buffers that the output does not need are left out of the program's run and cannot be
+        tapped. Raises MachineError as `run` does, and for a buffer that cannot be tapped.
+        """
+
+    def watch(self, on: bool) -> None:
+        """Whether the counters tell each thread's time in kernels, if the machine has threads."""
 
     def counters(self) -> Counters:
         """What each instruction cost since the last call, which also sets them to zero."""

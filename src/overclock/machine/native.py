@@ -17,6 +17,7 @@ from overclock.machine.batch import BatchRules
 from overclock.machine.computer import usable_cores
 from overclock.machine.machine import Batch, Counters
 from overclock.machine.pages import PageNumbers, PageRules
+from overclock.machine.taps import tap_writers
 from overclock.machine.weights import weight_of
 from overclock.model.model import Tensor
 from overclock.program.isa import OPTIONAL_ATTRIBUTES, Op
@@ -147,7 +148,9 @@ class NativeMachine:
         if self._program is not None:
             self._core = self._new_core()
         try:
-            self._outputs = _Loader(self._core, program, weights, pages).load()
+            loader = _Loader(self._core, program, weights, pages)
+            self._outputs = loader.load()
+            self._ids = loader.ids
         except ValueError as error:
             raise MachineError(f"{program.name} cannot be loaded: {error}") from error
         except MemoryError as error:
@@ -186,6 +189,7 @@ class NativeMachine:
         if self._program is None:
             raise MachineError("the machine has no program; call load() first")
         try:
+            # Not in a method of its own: every token pays for each call.
             return self._core.run(
                 batch.token_ids,
                 batch.starts,
@@ -207,6 +211,35 @@ class NativeMachine:
                 "give it fewer"
             ) from error
 
+    def tapped(
+        self, batch: Batch, taps: Sequence[str]
+    ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """As `run`, and what f32 activations held; MachineError as in `Machine`."""
+        if self._program is None:
+            raise MachineError("the machine has no program; call load() first")
+        self._rules.check(batch)
+        writers = tap_writers(self._program, batch.output, taps)
+        try:
+            result, values = self._core.run_tapped(
+                batch.token_ids,
+                batch.starts,
+                batch.contexts,
+                batch.pages,
+                batch.output_rows,
+                batch.token_types,
+                batch.adapters,
+                self._outputs[batch.output],
+                [(writers[name], self._ids[name]) for name in taps],
+            )
+        except ValueError as error:
+            raise MachineError(f"the batch does not fit {self._program.name}: {error}") from error
+        except MemoryError as error:
+            raise MachineError(
+                f"there is not enough memory for {len(taps)} taps of {len(batch.token_ids)} "
+                "tokens; name fewer of either"
+            ) from error
+        return result, dict(zip(taps, values, strict=True))
+
     @property
     def page_bytes(self) -> int:
         """Bytes of one KV page over all layers, which lie together; 0 without KV."""
@@ -226,10 +259,23 @@ class NativeMachine:
         self._pages.check_data(len(pages), data)
         self._core.write_pages(self._pages.numbers(pages), np.ascontiguousarray(data))
 
+    def watch(self, on: bool) -> None:
+        """Whether the counters tell each thread's time in kernels: two looks at the timer more."""
+        self._core.watch(on)
+
     def counters(self) -> Counters:
         """What each instruction cost since the last call, which also sets them to zero."""
-        seconds, runs = self._core.take_seconds()
-        return Counters(np.array(seconds), runs)
+        found = self._core.take_account()
+        seconds = found["seconds"]
+        return Counters(
+            seconds,
+            found["runs"],
+            found["whole"],
+            found["prepare"],
+            found["turn"],
+            found["finish"],
+            found["busy"].reshape(-1, len(seconds)) if found["busy"].size else None,
+        )
 
     def _new_core(self) -> _native.Machine:
         threads, kv, tier = self._options
@@ -255,7 +301,7 @@ class _Loader:
         self._pages = pages
         self._plan = plan(program)
         self._tables = _only_looked_up(program)
-        self._ids: dict[str, int] = {}
+        self.ids: dict[str, int] = {}  # the core's index of each buffer
 
     def load(self) -> dict[str, int]:
         """Load everything; the core's index of each output."""
@@ -263,13 +309,13 @@ class _Loader:
             self._core.add_slot()
         for buffer in self._program.buffers.values():
             if buffer.kind is not Kind.ACTIVATION or buffer.name in self._plan.slot_of:
-                self._ids[buffer.name] = self._add_buffer(buffer)
+                self.ids[buffer.name] = self._add_buffer(buffer)
         for instruction in self._program.instructions:
             self._add_instruction(instruction)
         self._core.set_context(self._program.context)
         return {
             name: self._core.add_output(
-                self._ids[operand.buffer], list(self._program.needed_for(name))
+                self.ids[operand.buffer], list(self._program.needed_for(name))
             )
             for name, operand in self._program.outputs.items()
         }
@@ -324,7 +370,7 @@ class _Loader:
 
     def _operands(self, operands: tuple[Operand, ...]) -> list[tuple[int, int, int]]:
         return [
-            (self._ids[operand.buffer], operand.start, self._program.columns(operand))
+            (self.ids[operand.buffer], operand.start, self._program.columns(operand))
             for operand in operands
         ]
 

@@ -18,6 +18,7 @@ from overclock.machine.pages import PageNumbers, PageRules
 from overclock.machine.reference_ops import OPS, Array, Cache, Step, quantized
 from overclock.machine.reference_ops import Sequence as Part
 from overclock.machine.tally import Tally
+from overclock.machine.taps import tap_writers
 from overclock.machine.weights import weight_of
 from overclock.model.adapter import Adapter
 from overclock.model.formats import Format, quantize_rows
@@ -82,6 +83,25 @@ class ReferenceMachine:
             self._tally.seconds[index] += perf_counter() - start
         self._tally.runs += 1
         return run.value(self._program.outputs[batch.output]).copy()
+
+    def tapped(
+        self, batch: Batch, taps: Sequence[str]
+    ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """As `run`, and what f32 activations held; MachineError as in `Machine`."""
+        if self._program is None:
+            raise MachineError("the machine has no program; call load() first")
+        self._rules.check(batch)
+        writers = tap_writers(self._program, batch.output, taps)
+        run = _Run(self._program, batch, self._fixed, self._caches, self._adapters)
+        found: dict[str, NDArray[np.float32]] = {}
+        for index in self._program.needed_for(batch.output):
+            run.step(self._program.instructions[index])
+            ready = [name for name in taps if writers[name] == index]
+            found.update({name: run.value(Operand(name)).copy() for name in ready})
+        return run.value(self._program.outputs[batch.output]).copy(), found
+
+    def watch(self, on: bool) -> None:
+        """Nothing: there are no threads to watch."""
 
     @property
     def page_bytes(self) -> int:

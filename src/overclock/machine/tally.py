@@ -16,6 +16,6 @@ class Tally:
 
     def take(self) -> Counters:
         """What was counted; both begin at zero again."""
-        counters = Counters(self.seconds, self.runs)
+        counters = Counters(self.seconds, self.runs, whole=float(self.seconds.sum()))
         self.seconds, self.runs = np.zeros_like(self.seconds), 0
         return counters

@@ -107,6 +107,15 @@ class VirtualMachine:
         assert rows is not None, f"{operand} has no rows"
         return self._zeros(row_count(batch, rows), self._program.columns(operand))
 
+    def tapped(
+        self, batch: Batch, taps: Sequence[str]
+    ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """MachineError: nothing is computed, so there is nothing to copy out."""
+        raise MachineError("the virtual machine computes nothing; tap the native or reference one")
+
+    def watch(self, on: bool) -> None:
+        """Nothing: there are no threads to watch."""
+
     @property
     def page_bytes(self) -> int:
         """Bytes of one KV page over all layers, without padding."""

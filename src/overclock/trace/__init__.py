@@ -1,0 +1,1 @@
+"""The account: where every cycle goes, and what it could be."""
