@@ -27,6 +27,7 @@ from overclock.model.source import Progress
 from overclock.program.compiler import compile
 from overclock.program.program import Program
 from overclock.reply import encoded
+from overclock.trace.loading import Loading
 
 SETTINGS = ClockSettings(tick_tokens=1024, streams=1, queue=1 << 20)
 """So many tokens in a tick, unless a single text has more: enough to read the weights for nothing,
@@ -97,21 +98,27 @@ class Encoder(Closing):
         Raises SourceError or ModelError if the model cannot be had or used, InputError if it is no
         encoder or a value is impossible, MachineError if there is not enough memory.
         """
-        started = perf_counter()
+        self.loading = Loading()
         if weights not in (None, "int8"):
             raise InputError(f'weights is {weights!r}; it must be "int8" or None')
-        self.model = (
-            model if isinstance(model, Model) else load(model, progress=progress, text_later=True)
-        )
+        with self.loading.part("files"):
+            self.model = (
+                model
+                if isinstance(model, Model)
+                else load(model, progress=progress, text_later=True)
+            )
         if self.model.config.family != "bert":
             raise InputError(f"{self.model.name} is a language model; open it with LLM (run)")
-        self.model.text.get()
-        self.program: Program = compile(
-            self.model, exact=exact, weight_format=Format.I8 if weights else None
-        )
+        with self.loading.part("text"):
+            self.model.text.get()
+        with self.loading.part("compile"):
+            self.program: Program = compile(
+                self.model, exact=exact, weight_format=Format.I8 if weights else None
+            )
         self.machine = choose.make(machine, threads)
-        self.machine.load(self.program, self.model.weights, pages=0)
-        self.load_s = perf_counter() - started
+        with self.loading.part("pack weights"):
+            self.machine.load(self.program, self.model.weights, pages=0)
+        self.load_s = self.loading.done()
         self.clock = Clock(self.machine, self.program, 0, settings=SETTINGS, load_s=self.load_s)
         self._tokenize_s = 0.0
         self.driver = Driver(self.clock)

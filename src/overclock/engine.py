@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from time import perf_counter, sleep
+from time import sleep
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 from weakref import finalize
 
@@ -30,6 +30,7 @@ from overclock.model.source import Progress
 from overclock.program.compiler import compile
 from overclock.program.program import KvFormat, Program
 from overclock.reply import Reply, encoded
+from overclock.trace.loading import Loading
 
 if TYPE_CHECKING:
     from overclock.model.adapter import Adapter
@@ -99,30 +100,36 @@ class LLM(Closing):
         Raises SourceError or ModelError if the model cannot be had or used, InputError if it is no
         language model or a value is impossible, MachineError if there is not enough memory.
         """
-        started = perf_counter()
-        self.model = (
-            model if isinstance(model, Model) else load(model, progress=progress, text_later=True)
-        )
+        self.loading = Loading()
+        with self.loading.part("files"):
+            self.model = (
+                model
+                if isinstance(model, Model)
+                else load(model, progress=progress, text_later=True)
+            )
         if self.model.config.family == "bert":
             raise InputError(f"{self.model.name} is an encoder; open it with Encoder (embed)")
-        self.model.text.get()
+        with self.loading.part("text"):
+            self.model.text.get()
         self.context = _checked_context(context, self.model)
         self.settings = settings or ClockSettings()
         own = self._load_adapters(adapters) if adapters else []
-        self.program: Program = compile(
-            self.model, exact=exact, adapters={site for each in own for site in each.sites}
-        )
-        self._kv_format: KvFormat = kv
+        with self.loading.part("compile"):
+            self.program: Program = compile(
+                self.model, exact=exact, adapters={site for each in own for site in each.sites}
+            )
+        self.kv_format: KvFormat = kv
         self.machine = choose.make(machine, threads, kv)
         self.kv = plan_kv(self.program, kv, self.context, self.settings.streams, kv_memory)
-        self.machine.load(self.program, self.model.weights, pages=self.kv.pages)
+        with self.loading.part("pack weights"):
+            self.machine.load(self.program, self.model.weights, pages=self.kv.pages)
         if own:
             self.machine.set_adapters(own)
         small = None
         if draft is not None:
             small = choose.make(machine, threads, kv)
             self._load_draft(small, draft, progress)
-        self.load_s = perf_counter() - started
+        self.load_s = self.loading.done()
         self.clock = self._new_clock(small)
         numbers = {adapter.name: number for number, adapter in enumerate(own, 1)}
         self.asking = Asking(self.model, self.context, numbers)
@@ -300,7 +307,7 @@ class LLM(Closing):
     def _fingerprint(self) -> bytes:
         from overclock import kv_file
 
-        return kv_file.fingerprint(self.model, self.program, self._kv_format)
+        return kv_file.fingerprint(self.model, self.program, self.kv_format)
 
     def _alone(self, prompt: object, max_tokens: int, stream: bool, options: Options) -> Reply:
         request = self.asking.request(prompt, max_tokens, stream=stream, **options)

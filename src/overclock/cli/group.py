@@ -17,6 +17,8 @@ COMMANDS = (
     "pull",
     "evaluate",
     "bench",
+    "trace",
+    "whatif",
 )
 
 

@@ -52,7 +52,7 @@ def command(
     sampling["logprobs"] = logprobs
     with opening.language_model(model, engine) as llm:
         pieces = llm.generate(
-            _prompt(llm, text, system, raw),
+            prompt_of(llm, text, system, raw),
             max_tokens,
             stream=True,
             stop=stop,
@@ -80,7 +80,8 @@ def read_prompt(argument: str) -> str:
     return text
 
 
-def _prompt(llm: LLM, text: str, system: str | None, raw: bool) -> str | list[dict[str, str]]:
+def prompt_of(llm: LLM, text: str, system: str | None, raw: bool) -> str | list[dict[str, str]]:
+    """What a model is asked: messages for its chat template, unless it has none or `raw`."""
     if raw or (llm.model.chat_template is None and system is None):
         return text
     messages = [{"role": "system", "content": system}] if system is not None else []

@@ -266,12 +266,13 @@ def _blank() -> Limits:
         cores=usable_cores(),
         instruction_sets=tuple(native.instruction_sets()),
         measured=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        version=_version(),
+        version=installed_version(),
         timer_ns=native.probe_timer(),
     )
 
 
-def _version() -> str:
+def installed_version() -> str:
+    """The version of the package, or that it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

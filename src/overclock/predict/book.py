@@ -11,9 +11,8 @@ import numpy as np
 
 from overclock.errors import InputError
 from overclock.files import write_atomic
-from overclock.predict.fit import Fit, RowFit, SumFit, fit_rows, fit_sums, non_negative
+from overclock.predict.fit import Fit, RowFit, Sample, SumFit, fit_rows, fit_sums, non_negative
 from overclock.predict.kernels import RowWork, Work
-from overclock.predict.fit import Sample
 from overclock.predict.measure import Overhead
 from overclock.settings import cache_directory
 

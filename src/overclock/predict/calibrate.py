@@ -10,12 +10,12 @@ from overclock.machine.choose import make
 from overclock.machine.limits import Limits
 from overclock.predict import book as books
 from overclock.predict.book import Book
+from overclock.predict.fit import Sample
 from overclock.predict.kernels import works
 from overclock.predict.measure import (
     Bench,
     Kind,
     Overhead,
-    Sample,
     Shape,
     attention_shapes,
     compile_probe,
