@@ -26,7 +26,9 @@ def load(name: str | Path) -> Model:
         return load(name, progress=progress, text_later=True)
 
 
-def language_model(name: str, engine: EngineOptions, settings: ClockSettings | None = None) -> LLM:
+def language_model(
+    name: str | Model, engine: EngineOptions, settings: ClockSettings | None = None
+) -> LLM:
     """A language model, ready. Raises as `LLM` does."""
     from overclock.engine import LLM
 

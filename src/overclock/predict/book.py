@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,10 @@ from overclock.predict.measure import Overhead
 from overclock.settings import cache_directory
 
 VERSION = 1
+
+ESSENTIAL_PARTS = {"matmul": 3, "gated_matmul": 3, "attend": 2}
+"""Parts of a key that decide how fast a kernel is: for products the opcode and the formats of
+weights and activations, for attention that of KV, for all others the opcode."""
 
 FEWEST = 3
 """Samples that a formula must rest on."""
@@ -36,14 +41,27 @@ class Book:
     errors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def fit(self, work: Work) -> Fit:
-        """The formula of an instruction's kernel. Raises InputError if it was not measured."""
+        """The formula of an instruction's kernel, or of the nearest one that was measured.
+
+        The nearest has the most parts of the key in common, from the opcode on: another activation
+        costs much the same. Raises InputError if not even the opcode was measured.
+        """
         found = self.fits.get(work.key)
-        if found is None:
+        if found is not None:
+            return found
+        nearest = max(self.fits, key=lambda key: _common(key, work.key), default="")
+        if not _common(nearest, work.key):
             raise InputError(
-                f"the kernel {work.key} has not been measured with {self.threads} threads; "
-                "run `overclock whatif --calibrate` for this model"
+                f"no kernel like {work.key} has been measured with {self.threads} threads here, so "
+                "this program's time cannot be predicted"
             )
-        return found
+        return self.fits[nearest]
+
+    def covers(self, work: Work) -> bool:
+        """Whether a kernel was measured, or another one that differs by what matters little."""
+        opcode = work.key.partition("/")[0]
+        parts = ESSENTIAL_PARTS.get(opcode, 1)
+        return any(_common(key, work.key) >= parts for key in self.fits)
 
     def merged(self, other: Book) -> Book:
         """Both books' formulas; those of `other` win."""
@@ -53,6 +71,12 @@ class Book:
             other.overhead or self.overhead,
             {**self.errors, **other.errors},
         )
+
+
+def _common(key: str, other: str) -> int:
+    """How many parts two keys have in common, from the first on."""
+    pairs = zip(key.split("/"), other.split("/"), strict=False)
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def make(samples: Iterable[Sample], overheads: Iterable[Overhead], threads: int) -> Book:

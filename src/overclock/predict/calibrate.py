@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from overclock.machine import limits
 from overclock.machine.choose import make
@@ -11,18 +12,21 @@ from overclock.machine.limits import Limits
 from overclock.predict import book as books
 from overclock.predict.book import Book
 from overclock.predict.fit import Sample
-from overclock.predict.kernels import works
+from overclock.predict.kernels import Lengths, works
 from overclock.predict.measure import (
     Bench,
     Kind,
     Overhead,
     Shape,
     attention_shapes,
+    check_model,
+    check_shapes,
     compile_probe,
     pages_for,
     probe_models,
     row_shapes,
 )
+from overclock.predict.predictor import Predictor
 from overclock.program.program import KvFormat, Program
 
 Progress = Callable[[int, int], None]
@@ -53,7 +57,7 @@ def calibrate(
         if progress is not None:
             progress(number, len(kinds))
         fresh = measure(kind, kv, threads, known, attention=_lacks_attention(book, kind, kv))
-        book = fresh if book is None else book.merged(fresh)
+        book = check(fresh if book is None else book.merged(fresh), kind, kv, known)
         books.save(identity, book)
     assert book is not None, "nothing was wanted"
     return book
@@ -73,6 +77,21 @@ def measure(kind: Kind, kv: KvFormat, threads: int, known: Limits, *, attention:
     return books.make(samples, overheads, threads)
 
 
+def check(book: Book, kind: Kind, kv: KvFormat, known: Limits) -> Book:
+    """The book with the errors of its predictions for a probe that it was not made from."""
+    model = check_model(kind)
+    program = compile_probe(model, kind)
+    shapes = check_shapes(kind.family)
+    pages = pages_for(shapes) if program.caches else 0
+    machine = make("native", book.threads, kv)
+    bench = Bench(machine, model, program, known, book.threads, kv, pages)
+    predictor = Predictor(program, kv, book, known, bench.output)
+    errors = [
+        predictor.seconds(Lengths.of(*shape)) / bench.seconds(shape) - 1.0 for shape in shapes
+    ]
+    return replace(book, errors={**book.errors, kind.name: tuple(sorted(errors))})
+
+
 def _benches(
     kind: Kind, kv: KvFormat, threads: int, known: Limits, attention: bool
 ) -> Iterable[tuple[Bench, list[Shape]]]:
@@ -90,7 +109,7 @@ def identity_of(known: Limits) -> str:
 
 
 def _lacks(book: Book | None, program: Program, kv: KvFormat) -> bool:
-    return book is None or any(work.key not in book.fits for work in works(program, kv))
+    return book is None or not all(book.covers(work) for work in works(program, kv))
 
 
 def _lacks_attention(book: Book | None, kind: Kind, kv: KvFormat) -> bool:

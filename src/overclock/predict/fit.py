@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overclock.predict.kernels import AttendWork, Features, Lengths, RowWork, Work
+from overclock.predict.sheet import Scale
 
 BLEND = 3.0
 """How sharply a kernel turns from bound by arithmetic to bound by memory: the power of the mean
@@ -34,6 +35,19 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Conditions:
+    """Where a prediction holds.
+
+    bytes_per_second: what memory gives there for all that the run goes through
+    scale: how that computer's arithmetic compares with the one that was measured
+    """
+
+    threads: int
+    bytes_per_second: float
+    scale: Scale = field(default_factory=Scale)
+
+
+@dataclass(frozen=True, slots=True)
 class RowFit:
     """A kernel that works row by row.
 
@@ -46,31 +60,28 @@ class RowFit:
     weights: tuple[tuple[float, ...], ...]
     bytes_per_second: float
 
-    def seconds(self, work: RowWork, rows: int, threads: int, bytes_per_second: float) -> float:
+    def seconds(self, work: RowWork, rows: int, at: Conditions) -> float:
         """The time of one instruction over so many rows; 0 of none."""
         if rows == 0:
             return 0.0
         place = bisect_left(self.rows, rows)
         if place < len(self.rows) and self.rows[place] == rows:
-            return self._at(place, work, rows, threads, bytes_per_second)
+            return self._at(place, work, rows, at)
         if len(self.rows) == 1:
-            return self._at(0, work, rows, threads, bytes_per_second)
+            return self._at(0, work, rows, at)
         high = min(max(place, 1), len(self.rows) - 1)
         low = high - 1
-        first, second = (
-            self._at(each, work, rows, threads, bytes_per_second) for each in (low, high)
-        )
+        first, second = (self._at(each, work, rows, at) for each in (low, high))
         share = (rows - self.rows[low]) / (self.rows[high] - self.rows[low])
         # Beyond the last the line goes on; before the first it stays.
         return first + max(0.0, share) * (second - first)
 
-    def _at(
-        self, place: int, work: RowWork, rows: int, threads: int, bytes_per_second: float
-    ) -> float:
+    def _at(self, place: int, work: RowWork, rows: int, at: Conditions) -> float:
         constant, *each = self.weights[place]
         varying = sum(weight * size for weight, size in zip(each, work.sizes, strict=True))
-        measured = constant + varying * _imbalance(work, rows, threads)
-        return _at_bandwidth(measured, work.weight_bytes, self.bytes_per_second, bytes_per_second)
+        measured = constant + varying * _imbalance(work, rows, at.threads)
+        faster = at.scale.int8 if work.is_int8 else at.scale.f32
+        return _under(measured, work.weight_bytes, self.bytes_per_second, at, faster)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +90,12 @@ class SumFit:
 
     weights: tuple[float, ...]
 
-    def seconds(self, features: Features) -> float:
+    def seconds(self, work: Work, load: Lengths, at: Conditions) -> float:
         """The time of one instruction."""
-        return float(features @ np.array(self.weights))
+        features = features_of(work, load, at.threads, at.bytes_per_second)
+        parts = features * np.array(self.weights)
+        memory = parts[-1] if isinstance(work, AttendWork) else 0.0
+        return float(memory + (parts.sum() - memory) / at.scale.f32)
 
 
 Fit = RowFit | SumFit
@@ -137,14 +151,18 @@ def _imbalance(work: RowWork, rows: int, threads: int) -> float:
     return -(-pieces // threads) * threads / pieces
 
 
-def _at_bandwidth(measured: float, size: float, then: float, now: float) -> float:
-    """What a time becomes when memory gives `now` bytes/s instead of `then` for its `size`."""
-    if not size or then == now:
-        return measured
+def _under(measured: float, size: float, then: float, at: Conditions, faster: float) -> float:
+    """What a time becomes under other conditions.
+
+    size: bytes that memory had to give, at `then` bytes/s; faster: arithmetic, by so many times
+    """
+    now = at.bytes_per_second
+    if not size:
+        return measured / faster
     memory, other = size / then, size / now
     if measured <= memory:
         return measured * then / now
-    rest = measured**BLEND - memory**BLEND
+    rest = (measured**BLEND - memory**BLEND) / faster**BLEND
     return float((rest + other**BLEND) ** (1.0 / BLEND))
 
 

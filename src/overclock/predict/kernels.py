@@ -80,6 +80,7 @@ class RowWork:
     sizes: what its time is linear in at a fixed number of rows, after a constant
     weight_bytes: of the matrices that every run reads
     units: pieces that threads share at one block of rows; 0 if they share rows
+    is_int8: whether its products are of int8 numbers
     """
 
     key: str
@@ -87,6 +88,7 @@ class RowWork:
     sizes: tuple[float, ...]
     weight_bytes: int
     units: int
+    is_int8: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,7 @@ def _product(program: Program, instruction: Instruction) -> RowWork:
         (float(sum(panels)), work),
         sum(weight_bytes(matrix) for matrix in matrices),
         sum(panels) // len(roles),
+        x.element.terms > 0,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -32,13 +32,21 @@ Shape = tuple[Sequence[int], Sequence[int], int]
 class Kind:
     """A kind of program whose kernels belong together.
 
-    family: llama or bert; format: of its matrices; int8: floats become int8 as they are loaded
+    family: llama or bert; format: of its layers' matrices; head: of the output head
+    int8: floats become int8 as they are loaded; exact: activations stay in f32
     """
 
     family: str
     format: Format
-    int8: bool
-    exact: bool
+    head: Format
+    int8: bool = False
+    exact: bool = False
+
+    @property
+    def name(self) -> str:
+        """The kind in a few words."""
+        marks = ("int8" if self.int8 else "", "exact" if self.exact else "")
+        return " ".join(filter(None, (self.family, self.format.value, *marks)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,18 @@ class Overhead:
 
     load: Lengths
     seconds: float
+
+
+def kinds_of(model: Model, *, int8: bool = False, exact: bool = False) -> list[Kind]:
+    """The kinds of probes that have a model's kernels: one for each format of its matrices."""
+    layers = (
+        tensor.format
+        for name, tensor in model.weights.items()
+        if name.startswith("blk.") and len(tensor.shape) == 2
+    )
+    head = model.weights.get("output.weight") or model.weights["token_embd.weight"]
+    family = model.config.family
+    return [Kind(family, each, head.format, int8, exact) for each in dict.fromkeys(layers)]
 
 
 def row_shapes(family: str) -> list[Shape]:
@@ -80,11 +100,24 @@ def probe_models(kind: Kind) -> Iterator[Model]:
     if kind.family == "bert":
         yield from (probes.encoder(sizes, kind.format) for sizes in probes.ENCODERS)
     else:
-        head = Format.Q8_0 if kind.format not in _FLOATS else kind.format
-        yield from (probes.decoder(sizes, kind.format, head) for sizes in probes.DECODERS)
+        yield from (probes.decoder(sizes, kind.format, kind.head) for sizes in probes.DECODERS)
 
 
-_FLOATS = (Format.F32, Format.F16, Format.BF16)
+def check_model(kind: Kind) -> Model:
+    """A probe of other sizes, on which predictions are tried."""
+    if kind.family == "bert":
+        return probes.encoder(probes.CHECK_ENCODER, kind.format)
+    return probes.decoder(probes.CHECK_DECODER, kind.format, kind.head)
+
+
+def check_shapes(family: str) -> list[Shape]:
+    """Batches that no formula was made from."""
+    if family == "bert":
+        sizes = ((1, 50), (5, 30), (12, 90), (2, 350))
+        return [([length] * count, [0] * count, 0) for count, length in sizes]
+    contexts = ((1, 150), (1, 1700), (5, 400), (10, 900), (20, 250), (28, 1300))
+    several = [([1] * count, [context] * count, count) for count, context in contexts]
+    return [*several, ([90], [0], 1), ([256], [500], 1)]
 
 
 def compile_probe(model: Model, kind: Kind) -> Program:
@@ -108,7 +141,7 @@ class Bench:
         machine.load(program, model.weights, pages=pages)
         self._machine = machine
         self._program = program
-        self._output = next(iter(program.outputs)) if program.caches else "embedding"
+        self.output = next(iter(program.outputs)) if program.caches else "embedding"
         self._works = works(program, kv)
         self._limits = limits
         self._threads = threads
@@ -116,10 +149,10 @@ class Bench:
     def measure(self, shape: Shape) -> tuple[list[Sample], Overhead]:
         """A sample of each different kernel, and what the run took beside them."""
         load = Lengths.of(*shape)
-        needed = self._program.needed_for(self._output)
+        needed = self._program.needed_for(self.output)
         moved = run_bytes(self._program, load, {index: self._works[index] for index in needed})
         bandwidth = 1e9 * self._limits.bandwidth(moved, self._threads)
-        seconds, beside = self._times(batch_of(self._program, shape, self._output))
+        seconds, beside = self._times(batch_of(self._program, shape, self.output))
         groups: dict[Work, list[float]] = {}
         for index in needed:
             groups.setdefault(self._works[index], []).append(float(seconds[index]))
@@ -127,6 +160,11 @@ class Bench:
             Sample(work, load, float(np.mean(times)), bandwidth) for work, times in groups.items()
         ]
         return samples, Overhead(load, beside)
+
+    def seconds(self, shape: Shape) -> float:
+        """A whole run."""
+        seconds, beside = self._times(batch_of(self._program, shape, self.output))
+        return float(seconds.sum()) + beside
 
     def _times(self, batch: Batch) -> tuple[NDArray[np.float64], float]:
         """Medians of each instruction, and of what is beside them."""
@@ -173,7 +211,3 @@ def pages_for(shapes: Sequence[Shape]) -> int:
         sum(-(-(new + old) // PAGE_TOKENS) for new, old in zip(lengths, contexts, strict=True))
         for lengths, contexts, _ in shapes
     )
-
-
-Progress = Callable[[int, int], None]
-"""Is told how many probes are done, of how many."""

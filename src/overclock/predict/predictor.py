@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from math import log
+from math import exp, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,9 @@ from numpy.typing import NDArray
 from overclock.errors import InputError
 from overclock.machine.limits import Limits
 from overclock.predict.book import Book
-from overclock.predict.fit import RowFit, SumFit, features_of
+from overclock.predict.fit import Conditions, RowFit, SumFit
 from overclock.predict.kernels import AttendWork, Lengths, RowWork, Work, run_bytes, works
+from overclock.predict.sheet import Scale
 from overclock.program.program import KvFormat, Program
 
 MEMORY_STEP = 0.05
@@ -30,15 +30,25 @@ class Predictor:
     """
 
     def __init__(
-        self, program: Program, kv: KvFormat, book: Book, limits: Limits, output: str | None = None
+        self,
+        program: Program,
+        kv: KvFormat,
+        book: Book,
+        limits: Limits,
+        output: str | None = None,
+        scale: Scale | None = None,
     ) -> None:
-        """`output` is what runs ask for; None for the program's first.
+        """Take a program, and the book and limits of the computer that was measured.
+
+        output: what runs ask for; None for the program's first
+        scale: how many times as fast the computer in question is; None for this one
 
         Raises InputError if a kernel of the program is not in the book.
         """
         self._program = program
         self._book = book
         self._limits = limits
+        self._scale = scale or Scale()
         self._works = works(program, kv)
         self._needed = program.needed_for(output or next(iter(program.outputs)))
         counts = Counter(self._works[index] for index in self._needed)
@@ -63,24 +73,28 @@ class Predictor:
         """Threads that it predicts for."""
         return self._book.threads
 
+    @property
+    def keeps_kv(self) -> bool:
+        """Whether its program is that of a decoder."""
+        return bool(self._program.caches)
+
     def seconds(self, load: Lengths) -> float:
         """A whole run of the machine."""
         moved = self._moved(load)
-        bandwidth = self._bandwidth(moved)
+        at = self._conditions(moved)
         total = self._rowwise(load, moved)
         for work, fit, count in self._sums:
-            total += count * fit.seconds(features_of(work, load, self.threads, bandwidth))
+            total += count * fit.seconds(work, load, at)
         return total + self.overhead(load)
 
     def instructions(self, load: Lengths) -> NDArray[np.float64]:
         """Seconds of each instruction, ``f64[instructions]``; 0 of those that do not run."""
-        bandwidth = self._bandwidth(self._moved(load))
+        at = self._conditions(self._moved(load))
         found: dict[Work, float] = {}
         for work, fit, _ in self._rows:
-            rows = load.rows(work.rows)
-            found[work] = fit.seconds(work, rows, self.threads, bandwidth)
+            found[work] = fit.seconds(work, load.rows(work.rows), at)
         for other, sums, _ in self._sums:
-            found[other] = sums.seconds(features_of(other, load, self.threads, bandwidth))
+            found[other] = sums.seconds(other, load, at)
         seconds = np.zeros(len(self._works))
         for index in self._needed:
             seconds[index] = found[self._works[index]]
@@ -107,8 +121,9 @@ class Predictor:
         )
         return self._weight_bytes + kv
 
-    def _bandwidth(self, moved: float) -> float:
-        return 1e9 * self._limits.bandwidth(moved, self.threads)
+    def _conditions(self, moved: float) -> Conditions:
+        bandwidth = 1e9 * self._limits.bandwidth(moved, self.threads) * self._scale.memory
+        return Conditions(self.threads, bandwidth, self._scale)
 
     def _rowwise(self, load: Lengths, moved: float) -> float:
         """Seconds of all that works row by row; remembered, as batches come again."""
@@ -116,14 +131,10 @@ class Predictor:
         key = (load.tokens, load.selected, len(load.lengths), step)
         known = self._row_seconds.get(key)
         if known is None:
-            bandwidth = self._bandwidth(np.exp(step * MEMORY_STEP))
+            at = self._conditions(exp(step * MEMORY_STEP))
             known = sum(
-                count * fit.seconds(work, load.rows(work.rows), self.threads, bandwidth)
+                count * fit.seconds(work, load.rows(work.rows), at)
                 for work, fit, count in self._rows
             )
             self._row_seconds[key] = known
         return known
-
-
-Books = Mapping[int, Book]
-"""Books by number of threads."""

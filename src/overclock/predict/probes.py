@@ -47,6 +47,10 @@ ENCODERS = (
     Sizes(768, 12, 12, 64, 3072, 4000),
 )
 
+CHECK_DECODER = Sizes(768, 12, 4, 64, 2048, 16000)
+CHECK_ENCODER = Sizes(512, 16, 16, 32, 2048, 4000)
+"""Sizes on which the formulas made from the others are tried."""
+
 CONTEXT = 4096
 
 
