@@ -17,6 +17,9 @@ COMMANDS = (
     "pull",
     "evaluate",
     "bench",
+    "top",
+    "compare",
+    "ledger",
 )
 
 

@@ -84,6 +84,11 @@ class Engine(NamedTuple):
     exact: bool
     opcodes: tuple[str, ...]
 
+    @property
+    def short(self) -> str:
+        """The model's name without the folders before it."""
+        return self.model.rstrip("/").rpartition("/")[2] or self.model
+
 
 class Figures(NamedTuple):
     """How far an engine is. Times are in seconds, counts since it was opened unless it is said.
@@ -282,7 +287,8 @@ def _create(path: Path, head: bytes) -> mmap.mmap:
 
 
 def _packed(engine: Engine) -> bytes:
-    words = (engine.model, engine.kind, engine.machine, engine.tier, engine.kv)
+    name = engine.model.encode(errors="replace")[-NAME_BYTES:].decode(errors="ignore")
+    words = (name, engine.kind, engine.machine, engine.tier, engine.kv)
     numbers = engine[9:14]
     head = _HEAD.pack(
         *(MAGIC, VERSION, SIZE),
