@@ -38,7 +38,8 @@ def command(path: Path | None, last: int | None, as_json: bool) -> None:
         print_json(_record(found, shown))
         return
     if not found.predictions and not found.damaged:
-        note("nothing has been predicted yet; `overclock what-if` writes here what it predicts")
+        place = path or ledger.default_path()
+        note(f"nothing has been predicted yet; what overclock predicts is written to {place}")
         return
     _print(found, shown)
     for each in found.damaged:

@@ -22,6 +22,9 @@ CHANCE = 0.05
 YARDSTICK = 0.05
 """From here on, a difference of the computers is worth a word."""
 
+LEAST_NS = 1e-3
+"""What took less took nothing."""
+
 STAGES = ("fetch", "decode", "execute", "write back")
 EXECUTE = 2
 
@@ -252,7 +255,7 @@ def _instructions(found: Alike, a: Document, b: Document) -> Iterator[_Series]:
 
 def _change(series: _Series, contexts: tuple[NDArray[np.float64], NDArray[np.float64]]) -> Change:
     """The change of one series; ticks in which it took no time did not have it."""
-    had = series.a > 0, series.b > 0
+    had = series.a > LEAST_NS, series.b > LEAST_NS
     times = series.a[had[0]], series.b[had[1]]
     cut = [blocks(each, x[kept]) for each, x, kept in zip(times, contexts, had)]
     found = None

@@ -22,7 +22,16 @@ LEAST_BLOCKS = 4
 BLOCK_TICKS = 4
 """Fewest ticks of a block."""
 
+LEAST_NEWS = 1.5
+"""What blocks count as that all follow from the one before: little more than a single one."""
+
+DEGREE = 2
+"""Of the polynomial by which the logarithm of a time grows with the context."""
+
 CONFIDENCE = 0.95
+
+LARGEST = 700.0
+"""Logarithm of a ratio that is as good as infinite."""
 
 RESOLUTION_NS = 1.0
 """Times are noted in whole numbers of it, so equal ones may differ by as much."""
@@ -69,14 +78,13 @@ def difference(a: Blocks, b: Blocks, *, by_context: bool = False) -> Difference:
     """
     first, second = _level(a, b) if by_context else (a.logs, b.logs)
     change = float(second.mean() - first.mean())
-    parts = [_error(each) for each in (first, second)]
+    fitted = DEGREE / 2 if by_context else 0.0
+    parts = [_error(each, fitted) for each in (first, second)]
     error = sum(square for square, _ in parts)
-    if error == 0:
-        return Difference(exp(change), exp(change), exp(change), 1.0 if change == 0 else 0.0)
     freedom = error**2 / sum(square**2 / free for square, free in parts)
     reach = t_quantile(CONFIDENCE, freedom) * sqrt(error)
     p = t_tails(change / sqrt(error), freedom)
-    return Difference(exp(change), exp(change - reach), exp(change + reach), p)
+    return Difference(exp(change), exp(change - reach), exp(min(LARGEST, change + reach)), p)
 
 
 def benjamini_hochberg(probabilities: Sequence[float]) -> list[float]:
@@ -149,27 +157,38 @@ def _coefficient(a: float, b: float, x: float, step: int) -> float:
     return m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
 
 
-def _error(logs: NDArray[np.float64]) -> tuple[float, float]:
-    """The squared standard error of a mean of blocks, and its degrees of freedom."""
-    count = max(2.0, len(logs) * _independence(logs))
-    rounding = (RESOLUTION_NS / np.exp(logs.mean())) ** 2 / 12
-    return (float(logs.var(ddof=1)) + float(rounding)) / count, count - 1
+def _error(logs: NDArray[np.float64], fitted: float) -> tuple[float, float]:
+    """The squared standard error of a mean of blocks, and its degrees of freedom.
 
-
-def _independence(logs: NDArray[np.float64]) -> float:
-    """What share of blocks are news: (1 - r) / (1 + r) for the correlation r of neighbours."""
+    fitted: how many numbers were fitted to the blocks beside their mean
+    """
     off = logs - logs.mean()
+    count = max(LEAST_NEWS, len(logs) * _independence(off))
+    variance = float(off @ off) / (len(logs) - 1 - fitted)
+    rounding = (RESOLUTION_NS / float(np.exp(logs.mean()))) ** 2 / 12
+    return (variance + rounding) / count, max(LEAST_NEWS - 1, count - 1 - fitted)
+
+
+def _independence(off: NDArray[np.float64]) -> float:
+    """What share of blocks are news: (1 - r) / (1 + r) for the correlation r of neighbours.
+
+    In few blocks r looks smaller than it is, by about (1 + 3 r) / k (M. G. Kendall, 1954).
+    """
     squares = float(off @ off)
     if squares == 0:
         return 1.0
-    r = max(0.0, float(off[1:] @ off[:-1]) / squares)
+    r = float(off[1:] @ off[:-1]) / squares
+    r = min(1.0, max(0.0, r + (1 + 3 * r) / len(off)))
     return (1 - r) / (1 + r)
 
 
 def _level(a: Blocks, b: Blocks) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both runs as they were at the same context, by the one slope that fits both best."""
-    centred = [(each.contexts - each.contexts.mean(), each.logs) for each in (a, b)]
-    squares = sum(float(x @ x) for x, _ in centred)
-    slope = sum(float(x @ y) for x, y in centred) / squares if squares else 0.0
-    middle = (a.contexts.mean() + b.contexts.mean()) / 2
-    return a.logs - slope * (a.contexts - middle), b.logs - slope * (b.contexts - middle)
+    """Both runs as they were at the same contexts, by the one parabola that fits both best."""
+    both = np.concatenate([a.contexts, b.contexts])
+    scale = float(np.ptp(both)) or 1.0
+    x = [(each.contexts - both.mean()) / scale for each in (a, b)]
+    powers = [np.stack([each**n for n in range(1, DEGREE + 1)], axis=1) for each in x]
+    rows = np.concatenate([each - each.mean(axis=0) for each in powers])
+    logs = np.concatenate([each.logs - each.logs.mean() for each in (a, b)])
+    slopes = np.linalg.lstsq(rows, logs, rcond=None)[0]
+    return a.logs - powers[0] @ slopes, b.logs - powers[1] @ slopes

@@ -35,7 +35,8 @@ class Publisher:
     def __init__(self, board: Board, engine: Engine, machine: Machine, program: Program) -> None:
         self._board = board
         self._machine = machine
-        self._opcodes = np.array([engine.opcodes.index(each.op) for each in program.instructions])
+        places = [engine.opcodes.index(each.op) for each in program.instructions]
+        self._opcodes = np.array(places, np.intp)
         self._seconds = np.zeros(len(engine.opcodes))
         self._ticks = self._runs = self._rows = self._tokens = self._prompt_tokens = 0
         self._fetch = self._decode = self._execute = self._write_back = 0.0

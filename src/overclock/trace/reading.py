@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,9 @@ Document = dict[str, Any]
 MOST_BYTES = 2 << 30
 MOST_INSTRUCTIONS = 1 << 16
 MOST_TICKS = 1 << 22
+MOST = float(1 << 63)
+"""No number of a trace is so far from 0."""
+
 MOST_DEPTH = 32
 """Levels of the tree."""
 
@@ -92,9 +94,7 @@ def _be(is_so: bool, where: str, what: str, value: object) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return (type(value) is float and isfinite(value)) or (
-        type(value) is int and abs(value) < 1 << 63
-    )
+    return type(value) in (int, float) and abs(value) < MOST  # type: ignore[operator]
 
 
 def _number(value: object, where: str) -> None:
