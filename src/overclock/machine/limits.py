@@ -25,7 +25,7 @@ from overclock.machine import computer
 from overclock.machine.computer import usable_cores
 from overclock.settings import cache_directory
 
-__all__ = ["Figure", "Level", "Limits", "load_or_measure", "measure", "usable_cores"]
+__all__ = ["Figure", "Level", "Limits", "cached", "load_or_measure", "measure", "usable_cores"]
 
 Quantity = Literal["read_bandwidth_gbs", "f32_gflops", "int8_gops"]
 
@@ -162,7 +162,7 @@ def load_or_measure(
     """
     counts = _counts(threads)
     wanted = QUANTITIES[:1] if quick else QUANTITIES
-    known = None if again else _load()
+    known = None if again else cached()
     if known is not None and _covers(known, counts, wanted, curve=not quick):
         return known
     fresh = measure(counts, quantities=wanted, quick=quick)
@@ -296,8 +296,8 @@ def _cache_file() -> Path:
     return cache_directory() / "limits.json"
 
 
-def _load() -> Limits | None:
-    """The cached figures, if they are of this computer, this version and undamaged."""
+def cached() -> Limits | None:
+    """The figures in the cache, if they are of this computer, this version and undamaged."""
     try:
         limits = _parse(json.loads(_cache_file().read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError):
