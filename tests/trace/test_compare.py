@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from overclock.errors import InputError
 from overclock.trace.compare import Change, compare
-from tests.trace.documents import Document, Noise, document, gaussian, instruction, ticks
+from tests.trace.noisy_documents import Document, Noise, document, gaussian, instruction, ticks
 
 
 def told(changes: tuple[Change, ...]) -> dict[tuple[str, int | None], str]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from overclock.errors import InputError
 from overclock.trace.compare import compare
 from overclock.trace.reading import read_document
-from tests.trace.documents import Document, document, gaussian, ticks, write
+from tests.trace.noisy_documents import Document, document, gaussian, ticks, write
 
 GOOD = document(ticks(gaussian(1), count=17))
 TEXT = json.dumps(document(ticks(gaussian(1), count=2))).encode()
