@@ -168,7 +168,7 @@ def _predict(
     threads = threads_of(opened.machine)
     base = base_case(opened, threads, streams, at, prompt, int8=int8)
     stages = stages_of(opened)
-    cases = changes(base, parts) if parts or sheet is None else []
+    cases = changes(base, parts or None) if parts or sheet is None else []
     if sheet is not None:
         what = f"on {sheet.name} with {sheet.threads} threads"
         cases.append(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from overclock.errors import InputError
 from overclock.machine import limits as machine_limits
 from overclock.machine.limits import Limits
@@ -188,24 +190,28 @@ class Oracle:
         return case.streams / seconds
 
     def _limit(self, case: Case, program: Program) -> float:
-        sheet = case.computer or sheet_of(
-            machine_limits.load_or_measure(case.threads), case.threads
-        )
+        """The speed at which every instruction would reach its limit."""
         load = load_of(case, bool(program.caches))
-        costs = Coster(program, case.kv)
-        counted = costs.of(
+        coster = Coster(program, case.kv)
+        counted = coster.of(
             Load(tuple(load.lengths.tolist()), tuple(load.contexts.tolist()), load.selected),
             output(program),
         )
-        pace = sheet.roofline()
-        seconds = sum(
-            max(
-                row[1:].sum() / pace.bytes_per_second,
-                row[0] / (1e9 * (sheet.int8_gops if is_integer else sheet.f32_gflops)),
-            )
-            for row, is_integer in zip(counted, costs.integers, strict=True)
+        moved = float(counted[:, 1].sum() + counted[:, 3].sum())
+        sheet, bandwidth = _computer(case, moved)
+        peaks = np.where(coster.integers, sheet.int8_gops, sheet.f32_gflops)
+        seconds = np.maximum(
+            counted[:, 1:].sum(axis=1) / (1e9 * bandwidth), counted[:, 0] / (1e9 * peaks)
         )
-        return float(case.streams * tokens_a_tick(case) / seconds)
+        return float(case.streams * tokens_a_tick(case) / seconds.sum())
+
+
+def _computer(case: Case, moved: float) -> tuple[Sheet, float]:
+    """The limits of a case's computer, and its GB/s for a run that goes through `moved` bytes."""
+    if case.computer is not None:
+        return case.computer, case.computer.read_gbs
+    known = machine_limits.load_or_measure(case.threads)
+    return sheet_of(known, case.threads), known.bandwidth(max(moved, 1.0), case.threads)
 
 
 def output(program: Program) -> str:
