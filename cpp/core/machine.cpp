@@ -181,6 +181,7 @@ void Machine::add_instruction(Instruction instruction, const std::vector<float>&
   }
   instructions_.push_back(std::move(instruction));
   ticks_.push_back(0);
+  for (auto& row : busy_) row.push_back(0);
 }
 
 int Machine::add_output(int buffer, std::vector<int> instructions) {

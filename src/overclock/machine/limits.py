@@ -16,7 +16,8 @@ import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from math import log
+from itertools import accumulate
+from math import isfinite, log
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -115,19 +116,21 @@ class Limits:
     def bandwidth(self, size: float, threads: int) -> float:
         """GB/s of reading `size` bytes again and again; between two measured sizes by logarithms.
 
-        Without a curve the bandwidth of memory. Raises InputError if that is not known either.
+        What a larger buffer reached a smaller one reaches too. Without a curve the bandwidth of
+        memory. Raises InputError if that is not known either.
         """
         known = [count for count in self.read_curve if count <= threads]
         if not known:
             return self.limit("read_bandwidth_gbs", threads)
         curve = self.read_curve[max(known)]
         sizes = sorted(curve)
+        falling = list(accumulate((curve[each].median for each in reversed(sizes)), max))[::-1]
         place = bisect_left(sizes, size)
         if place == 0 or place == len(sizes):
-            return curve[sizes[min(place, len(sizes) - 1)]].median
+            return falling[min(place, len(sizes) - 1)]
         low, high = sizes[place - 1], sizes[place]
         share = log(size / low) / log(high / low)
-        return float(curve[low].median ** (1 - share) * curve[high].median ** share)
+        return float(falling[place - 1] ** (1 - share) * falling[place] ** share)
 
     def levels(self, threads: int) -> tuple[Level, ...]:
         """The caches from the nearest on, each read when half full, and memory; () if unknown."""
@@ -300,7 +303,7 @@ def cached() -> Limits | None:
     """The figures in the cache, if they are of this computer, this version and undamaged."""
     try:
         limits = _parse(json.loads(_cache_file().read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
     return limits if limits.identity() == _blank().identity() else None
 
@@ -319,7 +322,7 @@ def _parse(record: object) -> Limits:
         f32_gflops=_parse_figures(values["f32_gflops"]),
         int8_gops=_parse_figures(values["int8_gops"]),
         read_curve={
-            int(count): _parse_figures(curve)
+            int(count): _parse_curve(curve)
             for count, curve in _object(values["read_curve"]).items()
         },
         cached=True,
@@ -327,10 +330,21 @@ def _parse(record: object) -> Limits:
 
 
 def _parse_figures(record: object) -> Figures:
-    return {
-        int(threads): Figure(*(float(str(_object(figure)[name])) for name in Figure._fields))
-        for threads, figure in _object(record).items()
-    }
+    return {int(key): _parse_figure(figure) for key, figure in _object(record).items()}
+
+
+def _parse_curve(record: object) -> Curve:
+    curve = _parse_figures(record)
+    if not curve or min(curve) < 1:
+        raise ValueError("a curve needs sizes above 0")
+    return curve
+
+
+def _parse_figure(record: object) -> Figure:
+    figure = Figure(*(float(str(_object(record)[name])) for name in Figure._fields))
+    if not all(isfinite(value) and value > 0 for value in figure):
+        raise ValueError("nothing can be done at such a pace")
+    return figure
 
 
 def _object(record: object) -> dict[str, object]:

@@ -54,9 +54,11 @@ class Counters:
     whole: from the call of each run to its return, of which
     prepare: checking the batch and making room for it; turn: waking the threads, and the angles of
     all positions; finish: from the last instruction until all threads are back
+    call: of the caller around `whole`, turning arrays into the machine's own
     busy: ``f64[threads, instructions]``, time of each thread in kernels; None unless it is watched
 
-    `prepare`, `turn`, `seconds` and `finish` add up to `whole` on the native machine.
+    `prepare`, `turn`, `seconds` and `finish` add up to `whole` on the native machine. Others leave
+    them, `call` and `busy` out.
     """
 
     seconds: NDArray[np.float64]

@@ -119,6 +119,7 @@ class NativeMachine:
         Raises MachineError if the processor has no such tier.
         """
         self._options = (usable_cores() if threads is None else threads, kv, tier or "")
+        self._is_watched = False
         self._core = self._new_core()
         self._program: Program | None = None
         self._pages = PageRules()
@@ -261,6 +262,7 @@ class NativeMachine:
 
     def watch(self, on: bool) -> None:
         """Whether the counters tell each thread's time in kernels: two looks at the timer more."""
+        self._is_watched = on
         self._core.watch(on)
 
     def counters(self) -> Counters:
@@ -281,9 +283,11 @@ class NativeMachine:
     def _new_core(self) -> _native.Machine:
         threads, kv, tier = self._options
         try:
-            return _native.Machine(threads, kv, tier)
+            core = _native.Machine(threads, kv, tier)
         except ValueError as error:
             raise MachineError(f"{error}; the tiers are {', '.join(tiers())}") from error
+        core.watch(self._is_watched)
+        return core
 
 
 class _Loader:
