@@ -21,6 +21,7 @@ from overclock.driver import Driver
 from overclock.errors import InputError, OverloadError
 from overclock.kv_plan import plan_kv
 from overclock.machine import choose
+from overclock.machine.adapters import ranks
 from overclock.machine.choose import MachineName
 from overclock.machine.machine import Machine
 from overclock.model.load import load
@@ -128,6 +129,7 @@ class LLM(Visible):
             self.machine.load(self.program, self.model.weights, pages=self.kv.pages)
         if own:
             self.machine.set_adapters(own)
+        self.ranks = ranks(self.program, own)
         small = None
         if draft is not None:
             small = choose.make(machine, threads, kv)

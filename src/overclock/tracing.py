@@ -25,16 +25,17 @@ WARM_UP_TOKENS = 4
 
 
 def trace_answer(
-    llm: LLM, prompt: Prompt, tokens: int, *, warm: bool = True
+    llm: LLM, prompt: Prompt, tokens: int, *, warm: bool = True, adapter: str | None = None
 ) -> tuple[Json, Completion]:
     """The trace of one answer of at most `tokens` tokens, and the answer.
 
     warm: answer once before, untraced, so that memory is there and caches are as they will be
+    adapter: name of one of the adapters that the model was opened with
     """
     if warm:
-        llm.generate(prompt, WARM_UP_TOKENS, reuse_prefix=False)
+        llm.generate(prompt, WARM_UP_TOKENS, reuse_prefix=False, adapter=adapter)
     with watching(llm.clock, llm.driver) as recorder:
-        completion = llm.generate(prompt, tokens, reuse_prefix=False)
+        completion = llm.generate(prompt, tokens, reuse_prefix=False, adapter=adapter)
         recorder.stop()
     usage = completion.usage
     what = {"prompt_tokens": usage.prompt_tokens, "tokens": usage.completion_tokens}
@@ -42,11 +43,17 @@ def trace_answer(
 
 
 def trace_streams(
-    llm: LLM, prompt: Prompt, tokens: int, streams: int, *, warm: bool = True
+    llm: LLM,
+    prompt: Prompt,
+    tokens: int,
+    streams: int,
+    *,
+    warm: bool = True,
+    adapter: str | None = None,
 ) -> Json:
     """The trace of `streams` answers of `tokens` tokens each, all at once; none shares a prefix."""
     if warm:
-        llm.generate(prompt, WARM_UP_TOKENS, reuse_prefix=False)
+        llm.generate(prompt, WARM_UP_TOKENS, reuse_prefix=False, adapter=adapter)
     with watching(llm.clock, llm.driver) as recorder:
         replies = [
             llm.submit(
@@ -56,6 +63,7 @@ def trace_streams(
                 ignore_eos=True,
                 speculation="off",
                 salt=f"stream {number}",
+                adapter=adapter,
             )
             for number in range(streams)
         ]
@@ -126,6 +134,7 @@ def _subject_of(engine: LLM | Encoder, kind: str, what: dict[str, int], kv: KvFo
         what=what,
         loading=engine.loading,
         load_s=engine.load_s,
+        ranks=engine.ranks if isinstance(engine, LLM) else {},
     )
 
 

@@ -167,7 +167,7 @@ adapters = click.option(
     multiple=True,
     callback=_by_name,
     metavar="NAME=DIR",
-    help="A LoRA adapter that requests can choose; run and chat take the first.",
+    help="A LoRA adapter that requests can choose; run, chat and trace take the first.",
 )
 
 _SAMPLING = (

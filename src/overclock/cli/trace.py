@@ -117,9 +117,14 @@ def _answer(asked: _Asked, model: str, engine: options.EngineOptions) -> Json:
     settings = ClockSettings(streams=max(64, asked.streams or 0))
     with opening.language_model(model, engine, settings) as llm:
         prompt = prompt_of(llm, asked.text, asked.system, asked.raw)
+        adapter = next(iter(engine["adapters"]), None)
         if asked.streams is not None:
-            return trace_streams(llm, prompt, asked.tokens, asked.streams, warm=asked.warm)
-        found, completion = trace_answer(llm, prompt, asked.tokens, warm=asked.warm)
+            return trace_streams(
+                llm, prompt, asked.tokens, asked.streams, warm=asked.warm, adapter=adapter
+            )
+        found, completion = trace_answer(
+            llm, prompt, asked.tokens, warm=asked.warm, adapter=adapter
+        )
         note(completion.text.strip())
         return found
 

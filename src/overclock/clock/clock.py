@@ -83,7 +83,8 @@ class Clock:
         self.roster = Roster(self.pages, Slots(self.settings.streams, row), self._time.now, load_s)
         self._fetch = Fetch(self._inbox, self.roster, self.settings.aging_s)
         self._observers: list[Observer] = []
-        self._meter = Meter()
+        self._failed: dict[int, Exception] = {}  # what an observer raised, by its identity
+        self._meter = Meter(self._time.now)
         self._draft = None if draft is None else DraftModel(draft, self._time)
         self._execute = Execute(machine, self._draft)
         self._decode, self._write_back = self._stages(program, choosing)
@@ -176,11 +177,15 @@ class Clock:
 
         Like a tick, this and `unwatch` may not happen while another thread ticks.
         """
+        self._failed.pop(id(observer), None)
         self._observers.append(observer)
         self._observe()
 
     def unwatch(self, observer: Observer) -> None:
-        """Tell it nothing more."""
+        """Tell it nothing more. Raises what the observer itself has raised, if it did."""
+        error = self._failed.pop(id(observer), None)
+        if error is not None:
+            raise error
         self._observers.remove(observer)
         self._observe()
 
@@ -292,10 +297,14 @@ class Clock:
 
     def _tell(self, record: TickRecord) -> None:
         ended, self.roster.requests = self.roster.requests or [], []
-        for observer in self._observers:
-            observer.tick(record)
-            for request in ended:
-                observer.request(request)
+        for observer in list(self._observers):
+            try:
+                observer.tick(record)
+                for request in ended:
+                    observer.request(request)
+            except Exception as error:  # noqa: BLE001 - who watches must not harm who is served
+                self.unwatch(observer)
+                self._failed[id(observer)] = error
 
     def _copy_page(self, source: int, target: int) -> None:
         self._machine.copy_pages([source], [target])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import TypeAlias
 
 import numpy as np
@@ -103,9 +102,9 @@ class WriteBack:
         answers = [answer_of(sequence) for sequence, _, _ in ready]
         rows = [row for _, row, _ in ready]
         drafts = [guesses for _, _, guesses in ready]
-        begun = perf_counter()
+        begun = self._meter.now()
         chosen, errors = self._choosing(answers, logits, rows, drafts)
-        self._meter.choose += perf_counter() - begun
+        self._meter.choose += self._meter.now() - begun
         gained = 0
         for (sequence, _, guesses), tokens, error in zip(ready, chosen, errors, strict=True):
             if guesses:
@@ -120,7 +119,7 @@ class WriteBack:
         answer = answer_of(sequence)
         text = ""
         taken = 0
-        begun = perf_counter() if self._meter.is_on else 0.0
+        begun = self._meter.now() if self._meter.is_on else 0.0
         for token in tokens:
             taken += 1
             text += answer.take(token, ahead=len(tokens) - taken)
@@ -128,7 +127,7 @@ class WriteBack:
             if answer.finish is not None:
                 break
         if self._meter.is_on:
-            self._meter.text += perf_counter() - begun
+            self._meter.text += self._meter.now() - begun
         if taken:
             self._note(sequence, answer, tokens[:taken], now)
         if taken > 1:

@@ -118,8 +118,10 @@ class _Totals:
         limits: Limits | None,
         threads: int,
     ) -> None:
-        """One more tick."""
+        """One more tick, unless the machine refused all of it."""
         counters = detail.counters
+        if not counters.runs:
+            return
         self.is_watched |= counters.busy is not None
         self.runs += counters.seconds > 0
         self.seconds += counters.seconds

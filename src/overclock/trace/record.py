@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -98,7 +99,10 @@ class RequestRecord:
 
 
 class Observer(Protocol):
-    """Who watches a clock. It is called by whoever ticks, so it must be quick."""
+    """Who watches a clock. It is called by whoever ticks, so it must be quick.
+
+    One that raises is told nothing more; `Clock.unwatch` raises the same.
+    """
 
     @property
     def wants_detail(self) -> bool:
@@ -115,11 +119,12 @@ class Observer(Protocol):
 
 
 class Meter:
-    """Stop-watches inside the stage write back; they run while someone watches."""
+    """Stop-watches inside the stage write back, by the clock's time; they run while one watches."""
 
-    __slots__ = ("choose", "is_on", "text")
+    __slots__ = ("choose", "is_on", "now", "text")
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
         self.is_on = False
         self.choose = 0.0
         self.text = 0.0

@@ -9,7 +9,9 @@ from overclock.trace.record import RequestRecord, TickRecord
 
 
 class Recorder:
-    """An observer that remembers all.
+    """An observer that remembers what happened from its start to its stop.
+
+    A tick that was under way at either moment is left out, as a part of it lies outside.
 
     began, ended: of what was recorded, by the clock's own time
     """
@@ -20,6 +22,7 @@ class Recorder:
         self.ticks: list[TickRecord] = []
         self.requests: list[RequestRecord] = []
         self._now = now
+        self._has_stopped = False
         self.began = now()
         self.ended = self.began
 
@@ -27,16 +30,20 @@ class Recorder:
         """Forget what was; it begins now."""
         self.ticks.clear()
         self.requests.clear()
+        self._has_stopped = False
         self.began = self.ended = self._now()
 
     def stop(self) -> None:
         """It ends now."""
+        self._has_stopped = True
         self.ended = self._now()
 
     def tick(self, record: TickRecord) -> None:
         """Remember a tick."""
-        self.ticks.append(record)
+        if not self._has_stopped and record.started >= self.began:
+            self.ticks.append(record)
 
     def request(self, record: RequestRecord) -> None:
         """Remember a request."""
-        self.requests.append(record)
+        if not self._has_stopped and record.ended >= self.began:
+            self.requests.append(record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,16 @@ from overclock.trace.recorder import Recorder
 
 UNACCOUNTED = "unaccounted"
 
+Span: TypeAlias = tuple[float, float]
+"""When something began and when it ended."""
+
 
 @dataclass(slots=True)
 class Node:
-    """A part of the time, and what it is made of. Children's sums never exceed their parent."""
+    """A part of the time, and what it is made of.
+
+    Children's sums do not exceed their parent, but for the difference of two timers.
+    """
 
     name: str
     seconds: float
@@ -43,10 +50,11 @@ def timeline(recorder: Recorder, program: Program) -> Node:
     wall = Node("wall", recorder.ended - recorder.began)
     before = ticks[0].started if ticks else recorder.ended
     gaps = list(_gaps(ticks))
+    spans = sorted((each.arrived - each.tokenize, each.arrived) for each in recorder.requests)
     details = [tick.detail for tick in ticks if tick.detail is not None]
     children = [
-        Node("tokenise", _tokenise(recorder, before)),
-        Node("queue", _queue(recorder, before)),
+        Node("tokenise", _tokenise(spans, recorder.began, before)),
+        Node("queue", _queue(recorder, spans, before)),
         Node("fetch", sum(tick.fetch for tick in ticks)),
         Node("decode", sum(tick.decode for tick in ticks)),
         _execute(ticks, details, program),
@@ -59,38 +67,38 @@ def timeline(recorder: Recorder, program: Program) -> Node:
 
 
 def accounted(tree: Node) -> float:
-    """Seconds of a timeline that something explains, in all its depth."""
+    """Seconds of a timeline that something explains, in all its depth; never more than there are."""
     if tree.name == UNACCOUNTED:
         return 0.0
     if not tree.children:
         return tree.seconds
-    return sum(accounted(child) for child in tree.children)
+    return min(tree.seconds, sum(accounted(child) for child in tree.children))
 
 
-def _tokenise(recorder: Recorder, before: float) -> float:
+def _tokenise(spans: list[Span], began: float, before: float) -> float:
     """Seconds until the first tick in which some text became tokens.
 
     What is tokenised while ticks run costs the clock nothing.
     """
-    spans = sorted(
-        (max(each.arrived - each.tokenize, recorder.began), min(each.arrived, before))
-        for each in recorder.requests
-    )
-    total, reached = 0.0, recorder.began
-    for start, stop in spans:
-        total += max(0.0, stop - max(start, reached))
-        reached = max(reached, stop)
-    return total
+    return _covered(spans, began, before)
 
 
-def _queue(recorder: Recorder, before: float) -> float:
+def _queue(recorder: Recorder, spans: list[Span], before: float) -> float:
     """Seconds from the first arrival to the first tick, without those of other texts' tokens."""
-    waiting = [each for each in recorder.requests if each.arrived < before]
-    if not waiting:
+    first = min((each.arrived for each in recorder.requests), default=before)
+    first = max(first, recorder.began)
+    if first >= before:
         return 0.0
-    first = min(each.arrived for each in waiting)
-    later = [each for each in waiting if each.arrived - each.tokenize >= first]
-    return max(0.0, before - first - sum(each.tokenize for each in later))
+    return before - first - _covered(spans, first, before)
+
+
+def _covered(spans: list[Span], start: float, stop: float) -> float:
+    """Seconds of start … stop that at least one of the spans, which rise, covers."""
+    total, reached = 0.0, start
+    for first, last in spans:
+        total += max(0.0, min(last, stop) - max(first, reached))
+        reached = max(reached, min(last, stop))
+    return total
 
 
 def _gaps(ticks: list[TickRecord]) -> Iterator[tuple[float, bool]]:
