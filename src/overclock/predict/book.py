@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
@@ -12,12 +12,21 @@ import numpy as np
 
 from overclock.errors import InputError
 from overclock.files import write_atomic
-from overclock.predict.fit import Fit, RowFit, Sample, SumFit, fit_rows, fit_sums, non_negative
+from overclock.predict.fit import (
+    Fit,
+    RowFit,
+    RowTable,
+    Sample,
+    SumFit,
+    fit_rows,
+    fit_sums,
+    non_negative,
+)
 from overclock.predict.kernels import RowWork, Work
 from overclock.predict.measure import Overhead
 from overclock.settings import cache_directory
 
-VERSION = 1
+VERSION = 2
 
 ESSENTIAL_PARTS = {"matmul": 3, "gated_matmul": 3, "attend": 2}
 """Parts of a key that decide how fast a kernel is: for products the opcode and the formats of
@@ -79,17 +88,29 @@ def _common(key: str, other: str) -> int:
     return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
-def make(samples: Iterable[Sample], overheads: Iterable[Overhead], threads: int) -> Book:
-    """A book from measurements."""
-    by_key: dict[str, list[Sample]] = {}
-    for each in samples:
-        by_key.setdefault(each.work.key, []).append(each)
+def make(
+    near: Iterable[Sample], far: Iterable[Sample], overheads: Iterable[Overhead], threads: int
+) -> Book:
+    """A book from measurements: with weights that come from nearby, and from far."""
     fits: dict[str, Fit] = {}
-    for key, found in by_key.items():
-        if len(found) >= FEWEST:
-            is_rows = isinstance(found[0].work, RowWork)
-            fits[key] = fit_rows(found, threads) if is_rows else fit_sums(found, threads)
+    from_far = _by_key(far)
+    for key, found in _by_key(near).items():
+        work = found[0].work
+        if not isinstance(work, RowWork):
+            fits[key] = fit_sums(found, threads)
+            continue
+        has_weights = work.weight_bytes and key in from_far
+        other = fit_rows(from_far[key], threads) if has_weights else None
+        fits[key] = RowFit(fit_rows(found, threads), other)
     return Book(threads, fits, _overhead(list(overheads)))
+
+
+def _by_key(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Samples of each kernel; those with too few are left out."""
+    found: dict[str, list[Sample]] = {}
+    for each in samples:
+        found.setdefault(each.work.key, []).append(each)
+    return {key: these for key, these in found.items() if len(these) >= FEWEST}
 
 
 def _overhead(found: list[Overhead]) -> tuple[float, ...]:
@@ -154,9 +175,8 @@ def _fit_record(fit: Fit) -> dict[str, object]:
     if isinstance(fit, SumFit):
         return {"weights": fit.weights}
     return {
-        "rows": fit.rows,
-        "weights": fit.weights,
-        "bytes_per_second": fit.bytes_per_second,
+        "near": asdict(fit.near),
+        "far": None if fit.far is None else asdict(fit.far),
     }
 
 
@@ -174,16 +194,19 @@ def _parse(threads: int, record: Mapping[str, object]) -> Book:
 
 
 def _parse_fit(record: Mapping[str, object]) -> Fit:
-    if "rows" not in record:
+    if "near" not in record:
         return SumFit(_floats(record["weights"]))
-    weights = record["weights"]
-    if not isinstance(weights, list):
-        raise TypeError("a JSON array is wanted")
+    far = record["far"]
+    return RowFit(_parse_table(record["near"]), None if far is None else _parse_table(far))
+
+
+def _parse_table(record: object) -> RowTable:
+    if not isinstance(record, dict) or not isinstance(record["weights"], list):
+        raise TypeError("a JSON object is wanted")
     rows = tuple(int(each) for each in _floats(record["rows"]))
-    if not rows or len(rows) != len(weights) or list(rows) != sorted(set(rows)):
+    if not rows or len(rows) != len(record["weights"]) or list(rows) != sorted(set(rows)):
         raise ValueError("rows do not rise")
-    bandwidth = float(str(record["bytes_per_second"]))
-    return RowFit(rows, tuple(map(_floats, weights)), bandwidth)
+    return RowTable(rows, tuple(map(_floats, record["weights"])), float(str(record["moved"])))
 
 
 def _floats(values: object) -> tuple[float, ...]:

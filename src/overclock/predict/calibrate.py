@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from overclock.machine import limits
 from overclock.machine.choose import make
 from overclock.machine.limits import Limits
 from overclock.predict import book as books
+from overclock.predict import probes
 from overclock.predict.book import Book
 from overclock.predict.fit import Sample
-from overclock.predict.kernels import Lengths, works
+from overclock.predict.kernels import Lengths, RowWork, works
 from overclock.predict.measure import (
     Bench,
     Kind,
@@ -22,6 +23,7 @@ from overclock.predict.measure import (
     check_model,
     check_shapes,
     compile_probe,
+    far_shapes,
     pages_for,
     probe_models,
     row_shapes,
@@ -65,16 +67,25 @@ def calibrate(
 
 def measure(kind: Kind, kv: KvFormat, threads: int, known: Limits, *, attention: bool) -> Book:
     """A book of one kind's kernels, with the attention of its family if that is asked for."""
-    samples: list[Sample] = []
+    near: list[Sample] = []
     overheads: list[Overhead] = []
-    for bench, shapes in _benches(kind, kv, threads, known, attention):
-        for shape in shapes:
+    rows = row_shapes(kind.family)
+    attending = attention_shapes(kind.family) if attention else []
+    for bench in _benches(kind, kv, threads, known, probes.NEAR_BYTES, [*rows, *attending]):
+        for shape in rows:
             found, beside = bench.measure(shape)
-            samples += found
+            near += [each for each in found if attention or isinstance(each.work, RowWork)]
             overheads.append(beside)
-    if not attention:
-        samples = [each for each in samples if not each.work.key.startswith("attend")]
-    return books.make(samples, overheads, threads)
+        for shape in attending:  # whose rows go through more bytes than the others
+            found, _ = bench.measure(shape)
+            near += [each for each in found if not isinstance(each.work, RowWork)]
+    far: list[Sample] = []
+    shapes = far_shapes(kind.family)
+    for bench in _benches(kind, kv, threads, known, probes.FAR_BYTES, shapes):
+        for shape in shapes:
+            found, _ = bench.measure(shape)
+            far += [each for each in found if isinstance(each.work, RowWork)]
+    return books.make(near, far, overheads, threads)
 
 
 def check(book: Book, kind: Kind, kv: KvFormat, known: Limits) -> Book:
@@ -93,14 +104,12 @@ def check(book: Book, kind: Kind, kv: KvFormat, known: Limits) -> Book:
 
 
 def _benches(
-    kind: Kind, kv: KvFormat, threads: int, known: Limits, attention: bool
-) -> Iterable[tuple[Bench, list[Shape]]]:
-    rows, attending = row_shapes(kind.family), attention_shapes(kind.family)
-    shapes = rows + (attending if attention else [])
-    for model in probe_models(kind):
+    kind: Kind, kv: KvFormat, threads: int, known: Limits, size: int, shapes: Sequence[Shape]
+) -> Iterator[Bench]:
+    for model in probe_models(kind, size):
         program = compile_probe(model, kind)
         pages = pages_for(shapes) if program.caches else 0
-        yield Bench(make("native", threads, kv), model, program, known, threads, kv, pages), shapes
+        yield Bench(make("native", threads, kv), model, program, known, threads, kv, pages)
 
 
 def identity_of(known: Limits) -> str:

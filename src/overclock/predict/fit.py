@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -25,12 +25,14 @@ BLOCK_ROWS = 512
 class Sample:
     """One kernel's measured time in one batch.
 
-    bytes_per_second: what memory gives for all that the run goes through
+    moved: bytes of weights and KV that the whole run goes through; bytes_per_second: what memory
+    gives for so many
     """
 
     work: Work
     load: Lengths
     seconds: float
+    moved: float
     bytes_per_second: float
 
 
@@ -38,50 +40,97 @@ class Sample:
 class Conditions:
     """Where a prediction holds.
 
-    bytes_per_second: what memory gives there for all that the run goes through
-    scale: how that computer's arithmetic compares with the one that was measured
+    moved: bytes of weights and KV that the whole run goes through
+    bandwidth: bytes/s that the computer that was measured gives for so many bytes
+    scale: how the computer in question compares with it
     """
 
     threads: int
-    bytes_per_second: float
+    moved: float
+    bandwidth: Callable[[float], float]
     scale: Scale = field(default_factory=Scale)
+
+    @property
+    def bytes_per_second(self) -> float:
+        """What memory gives."""
+        return self.bandwidth(self.moved) * self.scale.memory
 
 
 @dataclass(frozen=True, slots=True)
-class RowFit:
-    """A kernel that works row by row.
+class RowTable:
+    """A kernel that works row by row, in runs that go through about as many bytes.
 
     rows: numbers of rows that were measured, rising
     weights: for each of them, seconds of 1 and of each of `RowWork.sizes`
-    bytes_per_second: what memory gave
+    moved: bytes that the runs went through
     """
 
     rows: tuple[int, ...]
     weights: tuple[tuple[float, ...], ...]
-    bytes_per_second: float
+    moved: float
+
+    def seconds(self, work: RowWork, rows: int, threads: int) -> float:
+        """The time of one instruction over so many rows, which is on a line between two tables."""
+        place = bisect_left(self.rows, rows)
+        if place < len(self.rows) and self.rows[place] == rows:
+            return self._at(place, work, rows, threads)
+        if len(self.rows) == 1:
+            return self._at(0, work, rows, threads)
+        high = min(max(place, 1), len(self.rows) - 1)
+        low = high - 1
+        first, second = (self._at(each, work, rows, threads) for each in (low, high))
+        share = (rows - self.rows[low]) / (self.rows[high] - self.rows[low])
+        # Beyond the last the line goes on; before the first it stays.
+        return first + max(0.0, share) * (second - first)
+
+    def _at(self, place: int, work: RowWork, rows: int, threads: int) -> float:
+        constant, *each = self.weights[place]
+        varying = sum(weight * size for weight, size in zip(each, work.sizes, strict=True))
+        return constant + varying * _imbalance(work, rows, threads)
+
+
+@dataclass(frozen=True, slots=True)
+class RowFit:
+    """A kernel that works row by row: with weights that come from nearby, and from far.
+
+    Kernels differ in how much of memory's bandwidth they reach as it gets slower, so those with
+    weights were measured with few bytes (`near`) and, with few rows, with many (`far`).
+    """
+
+    near: RowTable
+    far: RowTable | None = None
 
     def seconds(self, work: RowWork, rows: int, at: Conditions) -> float:
         """The time of one instruction over so many rows; 0 of none."""
         if rows == 0:
             return 0.0
-        place = bisect_left(self.rows, rows)
-        if place < len(self.rows) and self.rows[place] == rows:
-            return self._at(place, work, rows, at)
-        if len(self.rows) == 1:
-            return self._at(0, work, rows, at)
-        high = min(max(place, 1), len(self.rows) - 1)
-        low = high - 1
-        first, second = (self._at(each, work, rows, at) for each in (low, high))
-        share = (rows - self.rows[low]) / (self.rows[high] - self.rows[low])
-        # Beyond the last the line goes on; before the first it stays.
-        return first + max(0.0, share) * (second - first)
-
-    def _at(self, place: int, work: RowWork, rows: int, at: Conditions) -> float:
-        constant, *each = self.weights[place]
-        varying = sum(weight * size for weight, size in zip(each, work.sizes, strict=True))
-        measured = constant + varying * _imbalance(work, rows, at.threads)
+        near = self.near.seconds(work, rows, at.threads)
         faster = at.scale.int8 if work.is_int8 else at.scale.f32
-        return _under(measured, work.weight_bytes, self.bytes_per_second, at, faster)
+        if self.far is None:
+            return _under(near, work.weight_bytes, self.near.moved, at, faster)
+        measured = near + self._farness(at) * (self._from_far(work, rows, at, near) - near)
+        reference = min(max(at.moved, self.near.moved), self.far.moved)
+        return _under(measured, work.weight_bytes, reference, at, faster)
+
+    def _from_far(self, work: RowWork, rows: int, at: Conditions, near: float) -> float:
+        """The time with weights from far; as many times the near one as where it was measured."""
+        assert self.far is not None
+        last = min(rows, self.far.rows[-1])
+        there = self.far.seconds(work, last, at.threads)
+        if last == rows:
+            return there
+        extra = max(0.0, there - self.near.seconds(work, last, at.threads))
+        return near + extra  # what memory adds is the same; arithmetic goes on beside it
+
+    def _farness(self, at: Conditions) -> float:
+        """0 if memory gives what it gave for the near table, 1 for the far one."""
+        assert self.far is not None
+        here, near, far = (
+            1.0 / at.bandwidth(moved) for moved in (at.moved, self.near.moved, self.far.moved)
+        )
+        if far <= near:
+            return 0.0
+        return min(1.0, max(0.0, (here - near) / (far - near)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +168,7 @@ def fit_sums(samples: Sequence[Sample], threads: int) -> SumFit:
     return SumFit(tuple(weights.tolist()))
 
 
-def fit_rows(samples: Sequence[Sample], threads: int) -> RowFit:
+def fit_rows(samples: Sequence[Sample], threads: int) -> RowTable:
     """The formulas of a kernel that works row by row, one for each number of rows."""
     by_rows: dict[int, list[Sample]] = {}
     for each in samples:
@@ -129,8 +178,7 @@ def fit_rows(samples: Sequence[Sample], threads: int) -> RowFit:
             by_rows.setdefault(rows, []).append(each)
     counts = tuple(sorted(by_rows))
     weights = tuple(_fit_at(by_rows[count], count, threads) for count in counts)
-    bandwidth = float(np.median([each.bytes_per_second for each in samples]))
-    return RowFit(counts, weights, bandwidth)
+    return RowTable(counts, weights, float(np.median([each.moved for each in samples])))
 
 
 def _fit_at(samples: Sequence[Sample], rows: int, threads: int) -> tuple[float, ...]:
@@ -151,12 +199,13 @@ def _imbalance(work: RowWork, rows: int, threads: int) -> float:
     return -(-pieces // threads) * threads / pieces
 
 
-def _under(measured: float, size: float, then: float, at: Conditions, faster: float) -> float:
+def _under(measured: float, size: float, moved: float, at: Conditions, faster: float) -> float:
     """What a time becomes under other conditions.
 
-    size: bytes that memory had to give, at `then` bytes/s; faster: arithmetic, by so many times
+    size: bytes that memory had to give, in runs that went through `moved` in all
+    faster: arithmetic, by so many times
     """
-    now = at.bytes_per_second
+    then, now = at.bandwidth(moved), at.bytes_per_second
     if not size:
         return measured / faster
     memory, other = size / then, size / now

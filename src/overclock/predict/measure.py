@@ -81,6 +81,13 @@ def row_shapes(family: str) -> list[Shape]:
     return [*several, *prompts]
 
 
+def far_shapes(family: str) -> list[Shape]:
+    """Batches of few rows, for weights that come from far."""
+    if family == "bert":
+        return [([rows], [0], 0) for rows in (8, 16, 32, 64)]
+    return [([1] * rows, [40] * rows, rows) for rows in (1, 2, 4, 8, 16, 32, 64)]
+
+
 def attention_shapes(family: str) -> list[Shape]:
     """Batches that tell attention's parts apart."""
     if family == "bert":
@@ -95,19 +102,20 @@ def attention_shapes(family: str) -> list[Shape]:
     return [*several, *prompts, ([512], [1200], 1)]
 
 
-def probe_models(kind: Kind) -> Iterator[Model]:
-    """The probes of a kind, one after another."""
+def probe_models(kind: Kind, size: int) -> Iterator[Model]:
+    """The probes of a kind, one after another, each with layers of `size` bytes in all."""
     if kind.family == "bert":
-        yield from (probes.encoder(sizes, kind.format) for sizes in probes.ENCODERS)
+        yield from (probes.encoder(sizes, kind.format, size) for sizes in probes.ENCODERS)
     else:
-        yield from (probes.decoder(sizes, kind.format, kind.head) for sizes in probes.DECODERS)
+        for sizes in probes.DECODERS:
+            yield probes.decoder(sizes, kind.format, kind.head, size)
 
 
 def check_model(kind: Kind) -> Model:
     """A probe of other sizes, on which predictions are tried."""
     if kind.family == "bert":
-        return probes.encoder(probes.CHECK_ENCODER, kind.format)
-    return probes.decoder(probes.CHECK_DECODER, kind.format, kind.head)
+        return probes.encoder(probes.CHECK_ENCODER, kind.format, probes.CHECK_BYTES)
+    return probes.decoder(probes.CHECK_DECODER, kind.format, kind.head, probes.CHECK_BYTES)
 
 
 def check_shapes(family: str) -> list[Shape]:
@@ -157,7 +165,8 @@ class Bench:
         for index in needed:
             groups.setdefault(self._works[index], []).append(float(seconds[index]))
         samples = [
-            Sample(work, load, float(np.mean(times)), bandwidth) for work, times in groups.items()
+            Sample(work, load, float(np.mean(times)), moved, bandwidth)
+            for work, times in groups.items()
         ]
         return samples, Overhead(load, beside)
 

@@ -122,8 +122,10 @@ class Predictor:
         return self._weight_bytes + kv
 
     def _conditions(self, moved: float) -> Conditions:
-        bandwidth = 1e9 * self._limits.bandwidth(moved, self.threads) * self._scale.memory
-        return Conditions(self.threads, bandwidth, self._scale)
+        return Conditions(self.threads, moved, self._bandwidth, self._scale)
+
+    def _bandwidth(self, moved: float) -> float:
+        return 1e9 * self._limits.bandwidth(max(moved, 1.0), self.threads)
 
     def _rowwise(self, load: Lengths, moved: float) -> float:
         """Seconds of all that works row by row; remembered, as batches come again."""

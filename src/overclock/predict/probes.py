@@ -18,10 +18,15 @@ from overclock.model.formats import LAYOUTS, Format, byte_size
 from overclock.model.later import Later
 from overclock.model.model import Config, Model, Tensor, Text
 
-WEIGHT_BYTES = 64 << 20
+NEAR_BYTES = 64 << 20
 """Of a probe's layers together: more than the caches that a core has for itself."""
 
-MOST_LAYERS = 48
+FAR_BYTES = 384 << 20
+"""More than the part of a shared cache that a process gets."""
+
+CHECK_BYTES = 128 << 20
+
+MOST_LAYERS = 256
 
 
 class Sizes(NamedTuple):
@@ -54,8 +59,11 @@ CHECK_ENCODER = Sizes(512, 16, 16, 32, 2048, 4000)
 CONTEXT = 4096
 
 
-def decoder(sizes: Sizes, format: Format, head: Format) -> Model:
-    """A Llama of these sizes; `head` is the format of its embedding, which is its output too."""
+def decoder(sizes: Sizes, format: Format, head: Format, size: int) -> Model:
+    """A Llama of these sizes, with layers of `size` bytes in all.
+
+    head: format of its embedding, which is its output too
+    """
     width, ffn = sizes.width, sizes.ffn
     heads, kv_heads = sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim
     matrices = {
@@ -67,7 +75,7 @@ def decoder(sizes: Sizes, format: Format, head: Format) -> Model:
         "ffn_up": (ffn, width),
         "ffn_down": (width, ffn),
     }
-    layers = _layers(matrices, format)
+    layers = _layers(matrices, format, size)
     weights = _Zeros()
     weights.add("token_embd.weight", (sizes.vocabulary, width), head)
     weights.add("output_norm.weight", (width,), Format.F32)
@@ -80,15 +88,15 @@ def decoder(sizes: Sizes, format: Format, head: Format) -> Model:
     return _model(replace(_config("llama", sizes, layers), rope_frequencies=turns), weights)
 
 
-def encoder(sizes: Sizes, format: Format) -> Model:
-    """A BERT of these sizes."""
+def encoder(sizes: Sizes, format: Format, size: int) -> Model:
+    """A BERT of these sizes, with layers of `size` bytes in all."""
     width, ffn = sizes.width, sizes.ffn
     matrices = {
         **{f"attn_{part}": (width, width) for part in ("q", "k", "v", "output")},
         "ffn_up": (ffn, width),
         "ffn_down": (width, ffn),
     }
-    layers = _layers(matrices, format)
+    layers = _layers(matrices, format, size)
     weights = _Zeros()
     weights.add("token_embd.weight", (sizes.vocabulary, width), Format.F32)
     weights.add("position_embd.weight", (CONTEXT, width), Format.F32)
@@ -132,11 +140,11 @@ def _config(family: Literal["llama", "bert"], sizes: Sizes, layers: int) -> Conf
     )
 
 
-def _layers(matrices: dict[str, tuple[int, int]], format: Format) -> int:
-    """As many as make `WEIGHT_BYTES`, two at least."""
+def _layers(matrices: dict[str, tuple[int, int]], format: Format, size: int) -> int:
+    """As many as make `size` bytes, two at least."""
     layout = LAYOUTS[format]
     each = sum(rows * columns for rows, columns in matrices.values())
-    return max(2, min(MOST_LAYERS, WEIGHT_BYTES * layout.elements // (each * layout.bytes)))
+    return max(2, min(MOST_LAYERS, size * layout.elements // (each * layout.bytes)))
 
 
 def _model(config: Config, weights: dict[str, Tensor]) -> Model:
