@@ -26,7 +26,7 @@ from overclock.predict.kernels import RowWork, Work
 from overclock.predict.measure import Overhead
 from overclock.settings import cache_directory
 
-VERSION = 2
+VERSION = 3
 
 ESSENTIAL_PARTS = {"matmul": 3, "gated_matmul": 3, "attend": 2}
 """Parts of a key that decide how fast a kernel is: for products the opcode and the formats of
