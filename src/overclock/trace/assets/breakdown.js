@@ -27,7 +27,8 @@ class Breakdown {
   }
 
   draw() {
-    this.path.textContent = `${this.words(this.focused)}.${this.focused.parent ? " A click on the row above goes back." : ""}`;
+    const back = this.focused.parent ? " A click on a row above goes back." : "";
+    this.path.textContent = `${this.words(this.focused)}.${back}`;
     const drawn = [];
     for (let above = this.focused.parent; above; above = above.parent) drawn.push([above, 0, 1]);
     this.#collect(this.focused, 0, 1, drawn);
@@ -51,33 +52,54 @@ class Breakdown {
   #box(node, left, width) {
     const color = node.color;
     const room = width * this.element.clientWidth;
-    const button = el("button", {
-      type: "button",
-      class: room < 16 ? "thin" : "",
-      tabindex: node === this.focused ? 0 : -1,
-      "data-node": node.id,
-      "aria-label": this.words(node),
-      style: { left: `${left * 100}%`, width: `${width * 100}%`, top: `${node.depth * ROW}px`, "--mark": color, "--on": readableOn(color) },
-      click: () => this.zoom(node, true),
-      keydown: (event) => this.#key(event, node),
-    }, room < 16 ? "" : this.#label(node, room));
+    const button = el(
+      "button",
+      {
+        type: "button",
+        class: room < 16 ? "thin" : "",
+        tabindex: node === this.focused ? 0 : -1,
+        "data-node": node.id,
+        "aria-label": this.words(node),
+        style: {
+          left: `${left * 100}%`,
+          width: `${width * 100}%`,
+          top: `${node.depth * ROW}px`,
+          "--mark": color,
+          "--on": readableOn(color),
+        },
+        click: () => this.zoom(node, true),
+        keydown: (event) => this.#key(event, node),
+      },
+      room < 16 ? "" : this.#label(node, room),
+    );
     return tells(button, () => this.words(node));
   }
 
   #label(node, room) {
-    return room > 130 ? `${node.name} · ${seconds(node.seconds)} · ${percent(ratio(node.seconds, this.root.seconds))}` : node.name;
+    return room > 130
+      ? `${node.name} · ${seconds(node.seconds)} · ${this.#share(node)}`
+      : node.name;
+  }
+
+  #share(node, of = this.root) {
+    return percent(ratio(node.seconds, of.seconds));
   }
 
   words(node) {
-    const parts = [`${node.trail}: ${seconds(node.seconds)}, ${percent(ratio(node.seconds, this.root.seconds))} of the wall time`];
-    if (node.parent && node.parent !== this.root) parts.push(`${percent(ratio(node.seconds, node.parent.seconds))} of ${node.parent.name}`);
-    return parts.join(", ");
+    const words = `${node.trail}: ${seconds(node.seconds)}, ${this.#share(node)} of the wall time`;
+    if (!node.parent || node.parent === this.root) return words;
+    return `${words}, ${this.#share(node, node.parent)} of ${node.parent.name}`;
   }
 
   #key(event, node) {
     const siblings = node.parent ? node.parent.children : [node];
     const at = siblings.indexOf(node);
-    const next = { ArrowUp: node.parent, ArrowDown: node.children[0], ArrowLeft: siblings[at - 1], ArrowRight: siblings[at + 1] };
+    const next = {
+      ArrowUp: node.parent,
+      ArrowDown: node.children[0],
+      ArrowLeft: siblings[at - 1],
+      ArrowRight: siblings[at + 1],
+    };
     if (event.key === "Escape") this.zoom(this.root, true);
     else if (!Object.hasOwn(next, event.key)) return;
     else if (next[event.key]) this.button(next[event.key])?.focus();
@@ -90,8 +112,16 @@ let nodes = 0;
 function prepared(node, parent, depth) {
   const named = Object.hasOwn(OPCODES, node.name) || Object.hasOwn(STAGES, node.name);
   const own = depth === 0 ? "var(--faint)" : colorOf(node.name);
-  const inherited = parent && !named && depth > 2 && parent.color !== "var(--stage-execute)" ? parent.color : own;
-  const result = { name: node.name, seconds: node.seconds, parent, depth, color: inherited, id: (nodes += 1) };
+  const inherited =
+    parent && !named && depth > 2 && parent.color !== "var(--stage-execute)" ? parent.color : own;
+  const result = {
+    name: node.name,
+    seconds: node.seconds,
+    parent,
+    depth,
+    color: inherited,
+    id: (nodes += 1),
+  };
   result.trail = parent && depth > 1 ? `${parent.trail} › ${node.name}` : node.name;
   result.children = (node.children ?? []).map((child) => prepared(child, result, depth + 1));
   return result;
@@ -99,8 +129,17 @@ function prepared(node, parent, depth) {
 
 function drawBreakdown(run) {
   const breakdown = new Breakdown(run);
-  const reset = el("button", { type: "button", click: () => breakdown.zoom(breakdown.root) }, "All");
+  const reset = el(
+    "button",
+    { type: "button", click: () => breakdown.zoom(breakdown.root) },
+    "All",
+  );
   $("breakdown").replaceChildren(
-    heading("Breakdown", "The wall time and what it is made of. A click makes a part the whole.", reset),
-    breakdown.element);
+    heading(
+      "Breakdown",
+      "The wall time and what it is made of. A click makes a part the whole.",
+      reset,
+    ),
+    breakdown.element,
+  );
 }

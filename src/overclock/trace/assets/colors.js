@@ -23,9 +23,10 @@ const OPCODES = {
   gate: "--red",
   adapt: "--red",
 };
-const PHASES = { queue: "--stage-decode", prompt: "--orange", generation: "--green" };
+const PHASES = { queue: "--stage-decode", prompt: "--prompt", generation: "--generation" };
 
-const opcodeColor = (opcode) => `var(${Object.hasOwn(OPCODES, opcode) ? OPCODES[opcode] : "--grey"})`;
+const opcodeColor = (opcode) =>
+  `var(${Object.hasOwn(OPCODES, opcode) ? OPCODES[opcode] : "--grey"})`;
 
 function colorOf(name) {
   if (Object.hasOwn(OPCODES, name)) return `var(${OPCODES[name]})`;
@@ -46,7 +47,9 @@ function paint(color) {
 
 // Black or white, whichever can be read on a colour.
 function readableOn(color) {
-  const [red, green, blue] = paint(color).match(/[\d.]+/g).map(Number);
+  const [red, green, blue] = paint(color)
+    .match(/[\d.]+/g)
+    .map(Number);
   return red * 0.299 + green * 0.587 + blue * 0.114 > 140 ? "#15171a" : "#ffffff";
 }
 

@@ -7,7 +7,8 @@ function dress(element, attributes) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === undefined || value === false) continue;
     if (typeof value === "function") element.addEventListener(name, value);
-    else if (name === "style") for (const [key, text] of Object.entries(value)) element.style.setProperty(key, text);
+    else if (name === "style")
+      for (const [key, text] of Object.entries(value)) element.style.setProperty(key, text);
     else element.setAttribute(name, value);
   }
   return element;
@@ -27,7 +28,11 @@ function svg(tag, attributes = {}, ...children) {
 
 // A number that is shown: `data-value` is the number itself.
 function figure(name, value, format) {
-  return el("span", { "data-figure": name, "data-value": known(value) ? value : "" }, format(value));
+  return el(
+    "span",
+    { "data-figure": name, "data-value": known(value) ? value : "" },
+    format(value),
+  );
 }
 
 function heading(title, explanation, ...controls) {
@@ -37,7 +42,12 @@ function heading(title, explanation, ...controls) {
 // Buttons of which one is pressed; `chosen(value)` is called for the others.
 function choice(label, options, current, chosen) {
   const buttons = options.map(([value, text]) =>
-    el("button", { type: "button", "aria-pressed": value === current, click: () => press(value) }, text));
+    el(
+      "button",
+      { type: "button", "aria-pressed": value === current, click: () => press(value) },
+      text,
+    ),
+  );
   function press(value) {
     options.forEach(([each], index) => buttons[index].setAttribute("aria-pressed", each === value));
     chosen(value);
@@ -46,7 +56,11 @@ function choice(label, options, current, chosen) {
 }
 
 function scroller(label, ...children) {
-  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, ...children);
+  return el(
+    "div",
+    { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
+    ...children,
+  );
 }
 
 function mark(color) {
@@ -54,7 +68,11 @@ function mark(color) {
 }
 
 function legend(entries) {
-  return el("div", { class: "legend" }, entries.map(([name, color]) => el("span", {}, mark(color), name)));
+  return el(
+    "div",
+    { class: "legend" },
+    entries.map(([name, color]) => (color ? el("span", {}, mark(color), name) : el("b", {}, name))),
+  );
 }
 
 const tip = {

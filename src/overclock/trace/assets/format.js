@@ -2,8 +2,19 @@
 
 const NARROW = "\u202f";
 const DASH = "–";
-const TIMES = [[1, "s"], [1e-3, "ms"], [1e-6, "µs"], [1e-9, "ns"]];
-const SIZES = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]];
+const TIMES = [
+  [1, "s"],
+  [1e-3, "ms"],
+  [1e-6, "µs"],
+  [1e-9, "ns"],
+];
+const SIZES = [
+  [1e12, "T"],
+  [1e9, "G"],
+  [1e6, "M"],
+  [1e3, "k"],
+  [1, ""],
+];
 
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 
@@ -16,7 +27,8 @@ function digits(value) {
 function scaled(value, steps, unit) {
   if (!known(value)) return DASH;
   const [step, prefix] = steps.find(([size]) => Math.abs(value) >= size * 0.9995) ?? steps.at(-1);
-  const text = step === 1 && unit !== "s" && Number.isInteger(value) ? String(value) : digits(value / step);
+  const text =
+    step === 1 && unit !== "s" && Number.isInteger(value) ? String(value) : digits(value / step);
   return (text + NARROW + prefix + (steps === TIMES ? "" : unit)).trimEnd();
 }
 
@@ -32,16 +44,29 @@ const plain = (value) => (value === null || value === undefined ? DASH : String(
 function percent(value) {
   if (!known(value)) return DASH;
   const hundredth = value * 100;
-  const nearWhole = hundredth > 99.9 && hundredth < 100;
-  const text = nearWhole ? hundredth.toFixed(2) : hundredth.toFixed(Math.abs(hundredth) >= 99.95 ? 0 : 1);
+  const nearWhole = hundredth > 99.9 && hundredth < 100; // almost all is not all
+  const text = nearWhole
+    ? (Math.floor(hundredth * 100) / 100).toFixed(2)
+    : hundredth.toFixed(Math.abs(hundredth) >= 99.95 ? 0 : 1);
   return `${text}${NARROW}%`;
 }
+
+const points = (value) => (known(value) ? `${(value * 100).toFixed(1)}${NARROW}points` : DASH);
+
+// A point in time of ISO 8601, without what is the same in all of them.
+const moment = (text) =>
+  plain(text)
+    .replace("T", " ")
+    .replace(/(\.\d+)?(\+00:00|Z)$/, " UTC");
+
+// A round number, as axes have it.
+const round = (value) => scaled(value, SIZES, "").replace(/\.0+(?!\d)/, "");
 
 const signed = (format) => (value) => {
   if (!known(value)) return DASH;
   return value > 0 ? `+${format(value)}` : format(value).replace("-", "−");
 };
 
-function numbers(amount, one, many = `${one}s`) {
-  return `${amount}${NARROW}${amount === 1 ? one : many}`;
+function numbers(amount, one) {
+  return `${amount}${NARROW}${amount === 1 ? one : `${one}s`}`;
 }

@@ -26,7 +26,14 @@ function start() {
   drawTimeline(runs);
   if (runs.length > 1) {
     drawComparison(runs);
-    $("shown").replaceWith(choice("The run that is shown", runs.map((run) => [run, run.name]), runs[0], drawRun));
+    $("shown").replaceWith(
+      choice(
+        "The run that is shown",
+        runs.map((run) => [run, run.name]),
+        runs[0],
+        drawRun,
+      ),
+    );
   }
   document.documentElement.dataset.ready = "yes";
 }

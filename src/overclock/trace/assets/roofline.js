@@ -19,18 +19,31 @@ function ceilings(limits) {
   if (!limits) return { slopes: [], levels: [] };
   const levels = limits.levels.length ? limits.levels : [{ name: "memory", gbs: limits.read_gbs }];
   return {
-    slopes: levels.filter((level) => level.gbs > 0).map((level) => ({ name: `${level.name} ${byteRate(level.gbs * 1e9)}`, rate: level.gbs * 1e9 })),
-    levels: [["int8", limits.int8_gops], ["f32", limits.f32_gflops]]
+    slopes: levels
+      .filter((level) => level.gbs > 0)
+      .map((level) => ({
+        name: `${level.name} ${byteRate(level.gbs * 1e9)}`,
+        rate: level.gbs * 1e9,
+      })),
+    levels: [
+      ["int8", limits.int8_gops],
+      ["f32", limits.f32_gflops],
+    ]
       .filter(([, peak]) => peak > 0)
       .map(([name, peak]) => ({ name: `${name} ${operationRate(peak * 1e9)}`, peak: peak * 1e9 })),
   };
 }
 
-// The decades that hold all values.
-function decades(values) {
+// The logarithms between which all values lie, with some room.
+function span(values) {
   const logs = values.filter((value) => value > 0).map(Math.log10);
-  const low = Math.floor(Math.min(...logs) - 0.05);
-  return [low, Math.max(Math.ceil(Math.max(...logs) + 0.1), low + 1)];
+  return [Math.min(...logs) - 0.35, Math.max(...logs) + 0.25];
+}
+
+// The powers of ten inside a span.
+function decades([low, high]) {
+  const first = Math.ceil(low);
+  return Array.from({ length: Math.floor(high) - first + 1 }, (_, index) => first + index);
 }
 
 function logScale([low, high], from, to) {
@@ -39,8 +52,9 @@ function logScale([low, high], from, to) {
 
 function roofScales(points, roofs, width) {
   const peaks = roofs.levels.map((each) => each.peak);
-  const xs = decades([...points.map((dot) => dot.x), 0.1, 100]);
-  const ys = decades([...points.map((dot) => dot.y), ...(peaks.length ? peaks : [1e9]), 1e8]);
+  const ridges = peaks.flatMap((peak) => roofs.slopes.map((slope) => peak / slope.rate));
+  const xs = span([...points.map((dot) => dot.x), ...ridges, 1, 10]);
+  const ys = span([...points.map((dot) => dot.y), ...peaks]);
   return {
     xs,
     ys,
@@ -51,17 +65,35 @@ function roofScales(points, roofs, width) {
 
 function roofAxes({ xs, ys, x, y }, width) {
   const lines = [];
-  for (let decade = xs[0]; decade <= xs[1]; decade += 1) {
+  for (const decade of decades(xs)) {
     const at = x(10 ** decade);
-    lines.push(svg("line", { class: "axis", x1: at, x2: at, y1: ROOF.top, y2: ROOF.height - ROOF.bottom }));
-    lines.push(svg("text", { x: at, y: ROOF.height - ROOF.bottom + 14, "text-anchor": "middle" }, decade < 0 ? String(+(10 ** decade).toPrecision(1)) : count(10 ** decade)));
+    lines.push(
+      svg("line", { class: "axis", x1: at, x2: at, y1: ROOF.top, y2: ROOF.height - ROOF.bottom }),
+    );
+    lines.push(
+      svg(
+        "text",
+        { x: at, y: ROOF.height - ROOF.bottom + 14, "text-anchor": "middle" },
+        decade < 0 ? String(+(10 ** decade).toPrecision(1)) : round(10 ** decade),
+      ),
+    );
   }
-  for (let decade = ys[0]; decade <= ys[1]; decade += 1) {
+  for (const decade of decades(ys)) {
     const at = y(10 ** decade);
-    lines.push(svg("line", { class: "axis", x1: ROOF.left, x2: width - ROOF.right, y1: at, y2: at }));
-    lines.push(svg("text", { x: ROOF.left - 5, y: at + 4, "text-anchor": "end" }, count(10 ** decade)));
+    lines.push(
+      svg("line", { class: "axis", x1: ROOF.left, x2: width - ROOF.right, y1: at, y2: at }),
+    );
+    lines.push(
+      svg("text", { x: ROOF.left - 5, y: at + 4, "text-anchor": "end" }, round(10 ** decade)),
+    );
   }
-  lines.push(svg("text", { x: (ROOF.left + width) / 2, y: ROOF.height - 6, "text-anchor": "middle" }, "operations for each byte"));
+  lines.push(
+    svg(
+      "text",
+      { x: (ROOF.left + width) / 2, y: ROOF.height - 6, "text-anchor": "middle" },
+      "operations for each byte",
+    ),
+  );
   lines.push(svg("text", { x: 2, y: 9 }, "op/s"));
   return lines;
 }
@@ -74,8 +106,12 @@ function roofLines(roofs, scales, width) {
   for (const level of roofs.levels) {
     const from = fastest ? Math.max(level.peak / fastest, 10 ** scales.xs[0]) : 10 ** scales.xs[0];
     const y = scales.y(level.peak);
-    lines.push(svg("line", { class: "ceiling", x1: scales.x(from), x2: width - ROOF.right, y1: y, y2: y }));
-    lines.push(svg("text", { x: width - ROOF.right - 2, y: y - 4, "text-anchor": "end" }, level.name));
+    lines.push(
+      svg("line", { class: "ceiling", x1: scales.x(from), x2: width - ROOF.right, y1: y, y2: y }),
+    );
+    lines.push(
+      svg("text", { x: width - ROOF.right - 2, y: y - 4, "text-anchor": "end" }, level.name),
+    );
   }
   return lines;
 }
@@ -94,7 +130,8 @@ function dotWords(run, { instruction: each, place, x, y }) {
   const lines = [
     `#${each.index} ${place}${each.layer === null ? "" : ` · layer ${each.layer}`}`,
     `${seconds(each.seconds)}, ${percent(ratio(each.seconds, run.execution))} of all instructions`,
-    `${operationRate(y)} · ${digits(x)} operations a byte · ${byteRate(ratio(moved(each), each.seconds))}`,
+    `${operationRate(y)} · ${byteRate(ratio(moved(each), each.seconds))}`,
+    `${digits(x)} operations a byte`,
   ];
   if (known(each.share)) lines.push(`${percent(each.share)} of its limit (${each.bound})`);
   return lines.join("\n");
@@ -115,8 +152,14 @@ function roofPlot(run, points, width, opcode) {
     });
     return tells(circle, () => dotWords(run, dot));
   });
-  const words = `Roofline of ${numbers(points.length, "instruction")}; the table of instructions has the same figures.`;
-  return svg("svg", { height: ROOF.height, role: "img", "aria-label": words }, roofAxes(scales, width), roofLines(roofs, scales, width), circles);
+  const words = `Roofline of ${numbers(points.length, "instruction")}, which the table lists.`;
+  return svg(
+    "svg",
+    { height: ROOF.height, role: "img", "aria-label": words },
+    roofAxes(scales, width),
+    roofLines(roofs, scales, width),
+    circles,
+  );
 }
 
 function drawRoofline(run) {
@@ -125,18 +168,37 @@ function drawRoofline(run) {
   let chosen = null;
   const draw = (width) => plot.replaceChildren(roofPlot(run, points, width, chosen));
   const left = run.instructions.length - points.length;
-  const opcodes = run.opcodes.filter((opcode) => points.some((dot) => dot.instruction.opcode === opcode));
+  const opcodes = run.opcodes.filter((opcode) =>
+    points.some((dot) => dot.instruction.opcode === opcode),
+  );
   const keys = opcodes.map((opcode) => {
     const press = () => {
       chosen = chosen === opcode ? null : opcode;
       keys.forEach((key, index) => key.setAttribute("aria-pressed", opcodes[index] === chosen));
       draw(plot.clientWidth);
     };
-    return el("button", { type: "button", "aria-pressed": "false", click: press }, mark(opcodeColor(opcode)), opcode);
+    return el(
+      "button",
+      { type: "button", "aria-pressed": "false", click: press },
+      mark(opcodeColor(opcode)),
+      opcode,
+    );
   });
   $("roofline").replaceChildren(
-    heading("Roofline", run.document.limits ? "A dot is an instruction, as large as its time." : "A dot is an instruction. This computer's limits are not known."),
+    heading(
+      "Roofline",
+      run.document.limits
+        ? "A dot is an instruction, as large as its time."
+        : "A dot is an instruction. This computer's limits are not known.",
+    ),
     points.length ? redrawn(plot, draw) : el("p", { class: "empty" }, "Nothing computed."),
     el("div", { class: "legend" }, keys),
-    left ? el("p", { class: "note" }, `Not shown: ${numbers(left, "instruction")} that only move bytes or did not run.`) : "");
+    left
+      ? el(
+          "p",
+          { class: "note" },
+          `Not shown: ${numbers(left, "instruction")} that only move bytes or did not run.`,
+        )
+      : "",
+  );
 }

@@ -1,6 +1,7 @@
 // A trace, and what follows from it: sums by opcode, by layer and by place in a layer.
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
+const largest = (values, least) => values.reduce((most, each) => Math.max(most, each), least);
 const ratio = (value, of) => (known(value) && known(of) && of !== 0 ? value / of : null);
 
 // Linear interpolation between the two nearest ranks; `sorted` goes upwards.
@@ -23,6 +24,7 @@ function grouped(items, key) {
 }
 
 const tickSeconds = (tick) => tick.fetch + tick.decode + tick.execute + tick.write_back;
+const timeOf = (instructions) => sum(instructions.map((each) => each.seconds));
 const moved = (instruction) =>
   instruction.weight_bytes + instruction.activation_bytes + instruction.kv_bytes;
 
@@ -36,7 +38,9 @@ class Run {
     this.starts = Float64Array.from(this.ticks, (tick) => tick.start);
     this.lengths = Float64Array.from(this.ticks, tickSeconds);
     this.execution = sum(this.instructions.map((each) => each.seconds));
-    this.attainable = document.limits ? sum(this.instructions.map((each) => each.attainable_s ?? 0)) : null;
+    this.attainable = document.limits
+      ? sum(this.instructions.map((each) => each.attainable_s ?? 0))
+      : null;
     this.end = this.#end();
     this.places = this.#places();
     this.opcodes = [...this.#bySeconds((each) => each.opcode).keys()];
@@ -46,14 +50,14 @@ class Run {
   // Instructions by opcode, or by any other key; those that took longest come first.
   #bySeconds(key) {
     const groups = [...grouped(this.instructions, key)];
-    const spent = new Map(groups.map(([name, each]) => [name, sum(each.map((one) => one.seconds))]));
+    const spent = new Map(groups.map(([name, each]) => [name, timeOf(each)]));
     return new Map(groups.sort(([a], [b]) => spent.get(b) - spent.get(a)));
   }
 
   #end() {
     const ended = this.ticks.map((tick, index) => tick.start + this.lengths[index]);
     const asked = this.requests.map((request) => request.ended);
-    return [this.document.wall_s, ...ended, ...asked].reduce((most, each) => Math.max(most, each), 1e-9);
+    return largest([this.document.wall_s, ...ended, ...asked], 1e-9);
   }
 
   // The name of an instruction's place: its opcode and weight, the same in every layer.
@@ -76,8 +80,21 @@ class Run {
   // What a tick is made of, in the order of time: names, colours, and seconds of each tick.
   #parts() {
     const opcodes = this.opcodes.map((opcode) => [opcode, opcodeColor(opcode)]);
-    const names = [["fetch"], ["decode"], ["prepare"], ["turn"], ...opcodes, ["finish"], ["call"], ["write back"]];
-    const parts = names.map(([name, color]) => ({ name, color: color ?? colorOf(name), before: new Float64Array(this.ticks.length + 1) }));
+    const names = [
+      ["fetch"],
+      ["decode"],
+      ["prepare"],
+      ["turn"],
+      ...opcodes,
+      ["finish"],
+      ["call"],
+      ["write back"],
+    ];
+    const parts = names.map(([name, color]) => ({
+      name,
+      color: color ?? colorOf(name),
+      before: new Float64Array(this.ticks.length + 1),
+    }));
     const column = this.instructions.map((each) => 4 + this.opcodes.indexOf(each.opcode));
     this.ticks.forEach((tick, index) => {
       const spent = this.#spent(tick, column, parts.length);
@@ -102,11 +119,27 @@ class Run {
   }
 
   tickTimes(wanted = () => true) {
-    return this.ticks.filter(wanted).map(tickSeconds).sort((a, b) => a - b);
+    return this.ticks
+      .filter(wanted)
+      .map(tickSeconds)
+      .sort((a, b) => a - b);
+  }
+
+  get firstToken() {
+    const came = this.requests.filter((request) => known(request.first_token));
+    return percentile(
+      came.map((request) => request.first_token - request.arrived).sort((a, b) => a - b),
+      0.5,
+    );
   }
 
   get peakMemory() {
-    return this.ticks.reduce((most, tick) => Math.max(most, tick.memory), 0) || null;
+    return (
+      largest(
+        this.ticks.map((tick) => tick.memory),
+        0,
+      ) || null
+    );
   }
 
   // The figures of the headline and of a comparison: name, text, value, format, what it is.
@@ -116,20 +149,76 @@ class Run {
     const reads = this.document.kind === "encoder";
     return [
       reads
-        ? ["prompt_tokens_per_second", "Speed", ratio(what.prompt_tokens, wall), tokenRate, "read, over the wall time"]
+        ? [
+            "prompt_tokens_per_second",
+            "Speed",
+            ratio(what.prompt_tokens, wall),
+            tokenRate,
+            "read, over the wall time",
+          ]
         : ["tokens_per_second", "Speed", ratio(what.tokens, wall), tokenRate, "over the wall time"],
-      ["generation_per_second", "Generation", this.generation, tokenRate, "in ticks without prompts"],
-      ["wall_s", "Wall time", wall, seconds, `${count(what.prompt_tokens)} prompt, ${numbers(what.tokens, "token")}`],
-      ["accounted_share", "Accounted for", accounted, percent, `${seconds(wall - this.document.accounted_s)} is not`],
-      ["limit_share", "Of the limit", ratio(this.attainable, wall), percent, `${percent(ratio(this.attainable, this.execution))} inside instructions`],
-      ["tick_p50", "A tick, median", percentile(times, 0.5), seconds, `p99 ${seconds(percentile(times, 0.99))}`],
-      ["memory_peak", "Memory, at most", this.peakMemory, bytes, `${bytes(this.document.model.weight_bytes)} are weights`],
+      ...(reads
+        ? []
+        : [
+            [
+              "generation_per_second",
+              "Generation",
+              this.generation,
+              tokenRate,
+              "in ticks without prompts",
+            ],
+          ]),
+      [
+        "wall_s",
+        "Wall time",
+        wall,
+        seconds,
+        `${count(what.prompt_tokens)} prompt, ${numbers(what.tokens, "token")}`,
+      ],
+      [
+        "accounted_share",
+        "Accounted for",
+        accounted,
+        percent,
+        `${seconds(wall - this.document.accounted_s)} is not`,
+      ],
+      [
+        "limit_share",
+        "Of the limit",
+        ratio(this.attainable, wall),
+        percent,
+        `${percent(ratio(this.attainable, this.execution))} inside instructions`,
+      ],
+      [
+        "tick_p50",
+        "A tick, median",
+        percentile(times, 0.5),
+        seconds,
+        `p99 ${seconds(percentile(times, 0.99))}`,
+      ],
+      ...(reads
+        ? []
+        : [["first_token", "First token, median", this.firstToken, seconds, "from the arrival"]]),
+      ["load_s", "Loading", this.document.load?.seconds ?? null, seconds, "before the trace"],
+      [
+        "memory_peak",
+        "Memory, at most",
+        this.peakMemory,
+        bytes,
+        `${bytes(this.document.model.weight_bytes)} are weights`,
+      ],
     ];
   }
 
   get title() {
     const { model, machine, kind, created } = this.document;
     const streams = kind === "streams" ? `${numbers(this.document.what.streams, "stream")}` : kind;
-    return [model.name, `${machine.name} ${machine.tier ?? ""}`.trim(), numbers(machine.threads, "thread"), streams, created].join(" · ");
+    return [
+      model.name,
+      `${machine.name} ${machine.tier ?? ""}`.trim(),
+      numbers(machine.threads, "thread"),
+      streams,
+      moment(created),
+    ].join(" · ");
   }
 }

@@ -1,4 +1,4 @@
-// The timeline: requests in lanes above, ticks below, and inside a tick its stages and instructions.
+// The timeline: requests in lanes above, ticks below, inside a tick its stages and instructions.
 // Only what can be seen is drawn; ticks narrower than a few pixels become shares of their time.
 
 const AXIS = 20;
@@ -79,18 +79,25 @@ function lastBefore(sorted, value) {
 function niceStep(span, steps) {
   const rough = span / steps;
   const power = 10 ** Math.floor(Math.log10(rough));
-  return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= rough * 0.999) ?? 10 * power;
+  return (
+    [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= rough * 0.999) ??
+    10 * power
+  );
 }
 
 // The stages of a tick in the order of time, each with where it begins.
 function stagesOf(tick) {
   let at = tick.start;
-  return [["fetch", tick.fetch], ["decode", tick.decode], ["execute", tick.execute], ["write back", tick.write_back]].map(
-    ([name, length]) => {
-      const stage = { name, start: at, length };
-      at += length;
-      return stage;
-    });
+  return [
+    ["fetch", tick.fetch],
+    ["decode", tick.decode],
+    ["execute", tick.execute],
+    ["write back", tick.write_back],
+  ].map(([name, length]) => {
+    const stage = { name, start: at, length };
+    at += length;
+    return stage;
+  });
 }
 
 // What is inside the stages of a tick: phases of the core and instructions.
@@ -119,14 +126,20 @@ function insideOf(run, index) {
 
 class Timeline {
   constructor(run, view) {
-    Object.assign(this, { run, view, selected: null, hidden: new Map() });
+    Object.assign(this, { run, view, selected: null, pieces: new Map() });
     this.lanes = lanes(run.requests);
-    const rows = Math.max(0, ...this.lanes.map((each) => each.lane + 1));
-    this.lane = rows ? Math.min(Math.max(160 / rows, 3), 15) : 0;
+    const rows = largest(
+      this.lanes.map((each) => each.lane + 1),
+      0,
+    );
+    this.lane = rows ? Math.min(Math.max(160 / rows, 0.5), 15) : 0;
     this.top = AXIS + rows * this.lane + (rows ? GAP * 2 : 0);
     this.height = this.top + 2 * (STAGE + GAP) + INSIDE;
-    const say = `Timeline of ${numbers(run.ticks.length, "tick")} and ${numbers(run.requests.length, "request")}`;
-    this.canvas = el("canvas", { tabindex: 0, role: "img", "aria-label": `${say}. Plus and minus zoom, arrows move, comma and full stop go from tick to tick, 0 shows all.` });
+    this.canvas = el("canvas", {
+      tabindex: 0,
+      role: "img",
+      "aria-label": timelineLabel(run),
+    });
     this.detail = el("p", { class: "detail", "aria-live": "polite" });
     this.element = el("div", {}, this.canvas, this.detail);
     view.watchers.push(() => this.#later());
@@ -156,11 +169,11 @@ class Timeline {
   }
 
   inside(index) {
-    if (!this.hidden.has(index)) {
-      if (this.hidden.size > 512) this.hidden.clear();
-      this.hidden.set(index, insideOf(this.run, index));
+    if (!this.pieces.has(index)) {
+      if (this.pieces.size > 512) this.pieces.clear();
+      this.pieces.set(index, insideOf(this.run, index));
     }
-    return this.hidden.get(index);
+    return this.pieces.get(index);
   }
 
   draw() {
@@ -179,7 +192,8 @@ class Timeline {
 
   select(index) {
     this.selected = index;
-    this.detail.textContent = index === null ? "Choose a tick for its figures." : tickDetail(this.run, index);
+    this.detail.textContent =
+      index === null ? "Choose a tick for its figures." : tickDetail(this.run, index);
     this.#later();
   }
 
@@ -189,7 +203,8 @@ class Timeline {
     const index = Math.min(Math.max(from + by, 0), this.run.ticks.length - 1);
     const { start } = this.run.ticks[index];
     const span = this.view.end - this.view.start;
-    if (start < this.view.start || start + this.run.lengths[index] > this.view.end) this.view.show(start - span * 0.1, start + span * 0.9);
+    if (start < this.view.start || start + this.run.lengths[index] > this.view.end)
+      this.view.show(start - span * 0.1, start + span * 0.9);
     this.select(index);
   }
 
@@ -214,19 +229,37 @@ class Timeline {
     const stage = stagesOf(this.run.ticks[index]).find(within);
     if (stage) lines.push(`${stage.name} · ${seconds(stage.length)}`);
     const piece = y > this.top + 2 * (STAGE + GAP) ? this.inside(index).find(within) : null;
-    if (piece) lines.push(`${piece.name} · ${seconds(piece.length)}`, ...(piece.instruction ? [`#${piece.instruction.index} ${piece.instruction.text}`] : []));
+    if (piece)
+      lines.push(
+        `${piece.name} · ${seconds(piece.length)}`,
+        ...(piece.instruction ? [`#${piece.instruction.index} ${piece.instruction.text}`] : []),
+      );
     return lines.join("\n");
   }
 
   #tellRequest(time, lane) {
-    const found = this.lanes.find((each) => each.lane === lane && time >= each.start && time <= each.request.ended);
+    const found = this.lanes.find(
+      (each) => each.lane === lane && time >= each.start && time <= each.request.ended,
+    );
     return found ? requestDetail(found.request, found.index) : "";
   }
 }
 
+function timelineLabel(run) {
+  return [
+    `Timeline of ${numbers(run.ticks.length, "tick")},`,
+    `${numbers(run.requests.length, "request")} above them.`,
+    "Plus and minus zoom, arrows move, 0 shows all, comma and full stop go from tick to tick.",
+  ].join(" ");
+}
+
 function requestDetail(request, index) {
   const parts = phases(request).map(([name, start, end]) => `${name} ${seconds(end - start)}`);
-  return [`request ${index} · ${numbers(request.prompt, "prompt token")}, ${numbers(request.tokens, "token")} · ${request.finish}`, ...parts].join("\n");
+  return [
+    `request ${index} · ${request.finish}`,
+    `${numbers(request.prompt, "prompt token")}, ${numbers(request.tokens, "token")}`,
+    ...parts,
+  ].join("\n");
 }
 
 function tickDetail(run, index) {
@@ -234,9 +267,12 @@ function tickDetail(run, index) {
   const stages = stagesOf(tick).map((stage) => `${stage.name} ${seconds(stage.length)}`);
   return [
     `Tick ${index}: ${seconds(run.lengths[index])} (${stages.join(", ")})`,
-    `${numbers(tick.rows, "row")}, ${tick.prompt_tokens} of prompts and ${numbers(tick.drafts, "guess", "guesses")}; ${numbers(tick.tokens, "token")}`,
+    `${numbers(tick.rows, "row")}, ${tick.prompt_tokens} of prompts, ${tick.drafts} guessed`,
+    `${numbers(tick.tokens, "token")} gained`,
     `${tick.running} running, ${tick.waiting} waiting`,
     `KV pages: ${tick.used_pages} used, ${tick.cached_pages} cached`,
     tick.memory ? `${bytes(tick.memory)} of memory` : null,
-  ].filter(Boolean).join(" · ");
+  ]
+    .filter(Boolean)
+    .join(" · ");
 }

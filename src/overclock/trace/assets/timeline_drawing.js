@@ -12,7 +12,9 @@ function drawAxis(line, context) {
     labels.push([x, axisLabel(each * step, step)]);
   }
   context.fillStyle = paint("var(--muted)");
-  labels.forEach(([x, text]) => context.fillText(text, Math.min(x + 3, width - context.measureText(text).width), 8));
+  labels.forEach(([x, text]) =>
+    context.fillText(text, Math.min(x + 3, width - context.measureText(text).width), 8),
+  );
 }
 
 // A time with as many digits as its step needs.
@@ -23,13 +25,24 @@ function axisLabel(time, step) {
 }
 
 function drawLanes(line, context) {
+  const height = line.lane - (line.lane > 4 ? 1 : 0);
   for (const { request, index, lane } of line.lanes) {
     if (request.ended < line.view.start || request.arrived > line.view.end) continue;
     const y = AXIS + lane * line.lane;
     for (const [name, start, end] of phases(request)) {
       const color = `var(${PHASES[name]})`;
-      box(context, color, line.x(start), line.x(end), y, line.lane - 1, line.width);
-      if (name !== "queue") label(context, color, `${index} ${name}`, line.x(start), line.x(end), y, line.lane - 1, line.width);
+      box(context, color, line.x(start), line.x(end), y, height, line.width);
+      if (name !== "queue")
+        label(
+          context,
+          color,
+          `${index} ${name}`,
+          line.x(start),
+          line.x(end),
+          y,
+          height,
+          line.width,
+        );
     }
   }
 }
@@ -111,7 +124,15 @@ function drawTick(line, context, index) {
   const second = top + STAGE + GAP;
   for (const stage of stagesOf(run.ticks[index])) {
     const [from, to] = [line.x(stage.start), line.x(stage.start + stage.length)];
-    box(context, STAGES[stage.name] && `var(${STAGES[stage.name]})`, from, to, second, STAGE, width);
+    box(
+      context,
+      STAGES[stage.name] && `var(${STAGES[stage.name]})`,
+      from,
+      to,
+      second,
+      STAGE,
+      width,
+    );
     label(context, colorOf(stage.name), stage.name, from, to, second, STAGE, width);
   }
   drawPieces(line, context, line.inside(index), second + STAGE + GAP);
@@ -120,7 +141,8 @@ function drawTick(line, context, index) {
 // Pieces narrower than a pixel share it: it gets the colour of the longest of them.
 function drawPieces(line, context, pieces, y) {
   let pixel = null;
-  const flush = () => pixel && box(context, pixel.color, pixel.x, pixel.x + 1, y, INSIDE, line.width);
+  const flush = () =>
+    pixel && box(context, pixel.color, pixel.x, pixel.x + 1, y, INSIDE, line.width);
   for (const piece of pieces) {
     const left = line.x(piece.start);
     const right = line.x(piece.start + piece.length);
@@ -134,7 +156,8 @@ function drawPieces(line, context, pieces, y) {
       flush();
       pixel = { x, length: 0 };
     }
-    if (piece.length > pixel.length) Object.assign(pixel, { length: piece.length, color: piece.color });
+    if (piece.length > pixel.length)
+      Object.assign(pixel, { length: piece.length, color: piece.color });
   }
   flush();
 }

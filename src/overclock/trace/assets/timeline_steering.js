@@ -9,12 +9,13 @@ function steer(line) {
   const place = (event) => event.clientX - canvas.getBoundingClientRect().left;
 
   function wheel(event) {
+    tip.hide();
     if (Math.abs(event.deltaX) > Math.abs(event.deltaY) || event.shiftKey) {
       event.preventDefault();
       view.pan((event.deltaX || event.deltaY) / line.width);
     } else if (event.ctrlKey || document.activeElement === canvas) {
       event.preventDefault();
-      view.zoom(ZOOM ** (Math.sign(event.deltaY)), line.time(place(event)));
+      view.zoom(ZOOM ** Math.sign(event.deltaY), line.time(place(event)));
     }
   }
 
@@ -42,7 +43,8 @@ function steer(line) {
   }
 
   function release(event) {
-    if (held.delete(event.pointerId) && travelled < 4 && event.type === "pointerup") line.select(line.tickAt(place(event)));
+    if (held.delete(event.pointerId) && travelled < 4 && event.type === "pointerup")
+      line.select(line.tickAt(place(event)));
     canvas.classList.toggle("held", held.size > 0);
   }
 
@@ -88,22 +90,54 @@ function steerByKey(line, event) {
   keys[event.key]();
 }
 
+function named(title, variables) {
+  return [
+    [title, null],
+    ...Object.entries(variables).map(([name, color]) => [name, `var(${color})`]),
+  ];
+}
+
 function drawTimeline(runs) {
   const view = new Window(Math.max(...runs.map((run) => run.end)));
   const lines = runs.map((run) => new Timeline(run, view));
-  const button = (text, name, action) => el("button", { type: "button", "aria-label": name, title: name, click: action }, text);
+  const button = (text, name, action) =>
+    el("button", { type: "button", "aria-label": name, title: name, click: action }, text);
   const shown = el("span", {});
-  view.watchers.push(() => (shown.textContent = `${seconds(view.end - view.start)} of ${seconds(view.whole)}`));
-  const controls = el("div", { class: "controls" }, shown, el("div", { class: "switch" },
-    button("←", "Earlier", () => view.pan(-0.5)),
-    button("→", "Later", () => view.pan(0.5)),
-    button("−", "Zoom out", () => view.zoom(2)),
-    button("+", "Zoom in", () => view.zoom(0.5)),
-    button("All", "Show all", () => view.reset())));
+  view.watchers.push(
+    () => (shown.textContent = `${seconds(view.end - view.start)} of ${seconds(view.whole)}`),
+  );
+  const controls = el(
+    "div",
+    { class: "controls" },
+    shown,
+    el(
+      "div",
+      { class: "switch" },
+      button("←", "Earlier", () => view.pan(-0.5)),
+      button("→", "Later", () => view.pan(0.5)),
+      button("−", "Zoom out", () => view.zoom(2)),
+      button("+", "Zoom in", () => view.zoom(0.5)),
+      button("All", "Show all", () => view.reset()),
+    ),
+  );
   const opcodes = [...new Set(runs.flatMap((run) => run.opcodes))];
   $("timeline").replaceChildren(
     heading("Timeline", "Wheel zooms after a click, drag moves; keys: + − ← → , . 0", controls),
-    ...lines.map((line, index) => (runs.length > 1 ? el("div", { class: index ? "pair" : "" }, el("h3", {}, `${line.run.name}: ${line.run.title}`), line.element) : line.element)),
-    legend([...Object.entries(PHASES).map(([name, color]) => [name, `var(${color})`]), ...Object.entries(STAGES).map(([name, color]) => [name, `var(${color})`]), ...opcodes.map((opcode) => [opcode, opcodeColor(opcode)])]));
+    ...lines.map((line, index) =>
+      runs.length > 1
+        ? el(
+            "div",
+            { class: index ? "pair" : "" },
+            el("h3", {}, `${line.run.name}: ${line.run.title}`),
+            line.element,
+          )
+        : line.element,
+    ),
+    el("div", { class: "legends" }, [
+      legend(named("requests", PHASES)),
+      legend(named("stages", STAGES)),
+      legend([["instructions", null], ...opcodes.map((opcode) => [opcode, opcodeColor(opcode)])]),
+    ]),
+  );
   view.reset();
 }
