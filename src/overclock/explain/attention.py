@@ -63,6 +63,6 @@ def entropy(maps: Array) -> Array:
 
 
 def received(site: Attention, maps: Array) -> Array:
-    """What each token gets from those that see it, the mean over these and the heads, ``f32[T]``."""
+    """What a token gets from each one that sees it, the mean of these and the heads, ``f32[T]``."""
     watchers = visible(site, maps.shape[-1]).sum(axis=0)
     return np.asarray(maps.mean(axis=0).sum(axis=0) / watchers, np.float32)

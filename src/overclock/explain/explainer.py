@@ -51,7 +51,8 @@ class Explainer:
         if tokens < 1:
             raise InputError(f"tokens is {tokens}; an explanation takes at least 1")
         self.model = model
-        self.tokens = min(tokens, model.config.context)
+        limits = (tokens, model.config.context, model.config.sentence_tokens)
+        self.tokens = min(filter(None, limits))
         self._options = (machine, threads)
         self.compiled: Compiled = compiled(model)
         self._running = Running(
@@ -63,14 +64,17 @@ class Explainer:
         """The model as `run` and `embed` run it. Raises MachineError if memory does not suffice."""
         machine, threads = self._options
         program = compile(self.model)
-        return Running(
-            self.model, program, self.tokens, machine=machine, threads=threads, kv="f16"
-        )
+        return Running(self.model, program, self.tokens, machine=machine, threads=threads, kv="f16")
 
     @property
     def sites(self) -> tuple[Attention, ...]:
         """How each layer attends."""
         return self.compiled.attention
+
+    @property
+    def columns(self) -> int:
+        """Width of what the model answers: its vocabulary, its labels, its vectors."""
+        return self._running.columns(self.compiled.answer)
 
     def check(self, ids: Sequence[int]) -> None:
         """Raise InputError if a text is empty, or has more tokens than there is room for."""
@@ -78,8 +82,8 @@ class Explainer:
             raise InputError("there is nothing to explain; give some text")
         if len(ids) > self.tokens:
             raise InputError(
-                f"the text and its answer have {len(ids)} tokens, but an explanation takes at most "
-                f"{self.tokens}; give a shorter text or take a smaller --max-tokens"
+                f"the text, with its answer if it has one, needs {len(ids)} tokens, but an "
+                f"explanation takes at most {self.tokens}; shorten it"
             )
 
     def check_layer(self, layer: int | None, head: int | None) -> None:
@@ -195,7 +199,7 @@ class Explainer:
 
     def _chunks(self, places: Sequence[int]) -> Iterator[Sequence[int]]:
         """Places in order, as many together as `RUN_BYTES` are enough for."""
-        row = 4 * len(self.sites) * self._running.columns(self.compiled.answer)
+        row = 4 * len(self.sites) * self.columns
         size = max(1, RUN_BYTES // row)
         for start in range(0, len(places), size):
             yield places[start : start + size]

@@ -57,11 +57,8 @@ def of_answer(
     A group that is the whole prompt is passed over: nothing would be left to answer.
     """
     kept = tuple(group for group in groups if len(group) < len(prompt))
-    whole = [*prompt, *answer[:-1]]
-    rows = list(range(len(prompt) - 1, len(whole)))
     # This also fills the KV pages that the others begin with.
-    logits = running.machine.run(running.sequence(whole, rows, "logits"))
-    before = _chosen(logits, answer)
+    before = likelihood(running, prompt, answer)
     pieces = [_without(prompt, answer, group) for group in kept]
     found = []
     for logits in running.each(pieces, "logits"):
@@ -69,6 +66,15 @@ def of_answer(
         progress(len(found), len(kept))
     falls = np.array(found).reshape(-1, len(answer)).T
     return Occlusion("log-probability", kept, before, falls)
+
+
+def likelihood(
+    running: Running, prompt: Sequence[int], answer: Sequence[int]
+) -> NDArray[np.float64]:
+    """The log-probability of each token of `answer` behind `prompt`, ``f64[A]``."""
+    whole = [*prompt, *answer[:-1]]
+    rows = range(len(prompt) - 1, len(whole))
+    return _chosen(running.machine.run(running.sequence(whole, rows, "logits")), answer)
 
 
 def _without(prompt: Sequence[int], answer: Sequence[int], group: Group) -> Piece:

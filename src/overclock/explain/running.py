@@ -66,7 +66,9 @@ class Running:
         """Width of an output."""
         return self.program.columns(self.program.outputs[output])
 
-    def sequence(self, ids: Sequence[int], rows: Sequence[int], output: str, first: int = 0) -> Batch:
+    def sequence(
+        self, ids: Sequence[int], rows: Sequence[int], output: str, first: int = 0
+    ) -> Batch:
         """The tokens of one sequence from `first` on, which is written to the first KV pages.
 
         rows: of the new tokens, those whose output is wanted
