@@ -40,11 +40,14 @@ class Explainer:
         self,
         model: Model,
         threads: int | None = None,
+        exact: bool = False,
         *,
         machine: MachineName = "native",
         tokens: int = MOST_TOKENS,
     ) -> None:
         """Compile and load; `tokens` is the most that a text with its answer may have.
+
+        exact: `usual` has f32 activations too, so that the answer is the one the lens ends in
 
         Raises InputError for an impossible number, MachineError if there is not enough memory.
         """
@@ -54,6 +57,7 @@ class Explainer:
         limits = (tokens, model.config.context, model.config.sentence_tokens)
         self.tokens = min(filter(None, limits))
         self._options = (machine, threads)
+        self._exact = exact
         self.compiled: Compiled = compiled(model)
         self._running = Running(
             model, self.compiled.program, self.tokens, machine=machine, threads=threads, kv="f32"
@@ -61,9 +65,12 @@ class Explainer:
 
     @cached_property
     def usual(self) -> Running:
-        """The model as `run` and `embed` run it. Raises MachineError if memory does not suffice."""
+        """The model as `run` and `embed` run it, which answers and is asked what it needs.
+
+        Raises MachineError if memory does not suffice.
+        """
         machine, threads = self._options
-        program = compile(self.model)
+        program = compile(self.model, exact=self._exact)
         return Running(self.model, program, self.tokens, machine=machine, threads=threads, kv="f16")
 
     @property
