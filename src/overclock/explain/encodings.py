@@ -54,9 +54,8 @@ def explain_encoding(
     explainer.check_layer(wanted.layer, wanted.head)
     tokens = texts.tokens(explainer.model.tokenizer, ids)
     matter = _Asking(explainer, ids, tokens, target, position).matter()
-    lens = None
-    if matter.column is not None:
-        lens = lens_of(explainer, ids, matter.places[:1], [matter.column], wanted)
+    columns = [] if matter.column is None else [matter.column]
+    lens = lens_of(explainer, ids, matter.places[:1], columns, wanted)
     names = {column: _name(explainer.model, column) for column in columns_of(lens)}
     return Explanation(
         explainer.model.name,

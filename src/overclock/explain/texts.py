@@ -40,7 +40,7 @@ def one(tokenizer: Tokenizer, id: int) -> str:
 def groups(found: Sequence[Token], *, words: bool) -> list[tuple[int, ...]]:
     """The places of each token that is not special, or of each word.
 
-    A word begins with white space, or behind white space or a special token.
+    White space belongs to the word behind it; a word also begins behind a special token.
     """
     result: list[list[int]] = []
     begins = True
@@ -51,5 +51,5 @@ def groups(found: Sequence[Token], *, words: bool) -> list[tuple[int, ...]]:
         if not words or begins or token.text[:1].isspace():
             result.append([])
         result[-1].append(place)
-        begins = token.text[-1:].isspace()
+        begins = token.text[-1:].isspace() and not token.text.isspace()
     return [tuple(group) for group in result]

@@ -6,7 +6,7 @@ const MEANINGS = {
   rollout: "Attention followed through all layers back to the text.",
   occlusion: "How much less likely this became without each token; blue: likelier without it.",
 };
-const shown = (text) => text.replace(/\n/g, "⏎").replace(/\t/g, "⇥") || "▯";
+const shown = (text) => text.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/^ +$/, "␣") || "▯";
 const number = (value) => (Math.abs(value) < 0.001 && value !== 0 ? value.toExponential(1) : value.toFixed(3));
 
 // One row of numbers for each target, one number for each token.
@@ -86,8 +86,9 @@ function paint() {
     span.classList.toggle("chosen", target >= 0 && target === current());
   });
   for (const button of $("measures").children) button.setAttribute("aria-pressed", String(button.dataset.name === measure));
-  $("meaning").textContent = MEANINGS[measure] + (current() === null ? " The mean over the answer." : "");
-  $("readout").textContent = current() === null ? "" : summary(current(), values);
+  $("meaning").textContent = MEANINGS[measure];
+  // Below the text, so that a longer line moves nothing that is pointed at.
+  $("readout").textContent = current() === null ? "The mean over the answer." : summary(current(), values);
 }
 
 function summary(target, values) {
