@@ -125,7 +125,8 @@ def test_mistakes_are_one_line(
 
 def test_what_a_terminal_would_obey_is_not_shown() -> None:
     assert heat.shown(" a\n\x1b[31m\t你\x07") == " a⏎�[31m⇥你�"
-    assert heat.shown("") == "�"
+    assert heat.shown("") == heat.named("") == "�"
+    assert [heat.named(text) for text in (" the", "  ", "\n")] == [" the", "␣", "⏎"]
 
 
 def test_shades() -> None:

@@ -14,23 +14,29 @@ from tests.real.models import real
 pytestmark = pytest.mark.real
 
 
-def test_paris_is_about_france_and_comes_late() -> None:
+CHAT = "<|im_start|>user\nWhat is the capital of {}?<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_what_is_copied_from_the_question_needs_it_and_comes_late() -> None:
     model = real("smollm2")
-    prompt = model.tokenizer.encode("France, the country in Europe. Its capital is the city of")
-    answer = model.tokenizer.encode(" Paris", add_bos=False)
+    prompt = model.tokenizer.encode(CHAT.format("France"), special=True, add_bos=False)
+    answer = model.tokenizer.encode("The capital of France is Paris.", add_bos=False)
     found = explain_answer(Explainer(model), prompt, answer, Wanted())
     assert found.occlusion is not None
     assert found.lens is not None
     assert found.looks is not None
-    assert found.targets[0].value is not None
-    assert found.targets[0].value > 0.5
-    falls = found.occlusion.by_token(len(found.tokens))[0]
-    best = found.tokens[int(np.nanargmax(falls))].text
-    assert best in ("France", " capital")
-    assert found.lens.rank[-1, 0] == 0
-    assert found.lens.settled()[0] > len(found.lens.rank) // 2
-    assert found.lens.rank[0, 0] > 100
-    assert found.lens.divergence[0, 0] > 10 * found.lens.divergence[-2, 0]
+    said = [target.text for target in found.targets]
+    falls = found.occlusion.by_token(len(found.tokens))
+    for word in (" capital", " France"):
+        place = said.index(word)
+        assert found.tokens[int(np.nanargmax(falls[place]))].text == word
+        assert found.targets[place].value == pytest.approx(1, abs=0.05)
+    paris = said.index(" Paris")
+    layers = len(found.lens.rank)
+    assert found.lens.rank[-1, paris] == 0
+    assert layers // 2 < found.lens.settled()[paris] < layers
+    assert found.lens.rank[0, paris] > 100
+    assert found.lens.divergence[0, paris] > 5 * found.lens.divergence[-2, paris]
     assert np.allclose(found.looks.rollout.sum(axis=1), 1, atol=1e-4)
 
 

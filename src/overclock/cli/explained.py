@@ -82,7 +82,7 @@ def _most(found: Explanation, values: NDArray[np.floating]) -> str:
     numbers = np.nan_to_num(values.astype(np.float64))
     numbers[[token.is_special for token in found.tokens]] = 0.0
     best = [place for place in np.argsort(-numbers, kind="stable")[:MOST] if numbers[place] > 0]
-    parts = (f"{heat.shown(found.tokens[p].text).strip() or '␣'} {numbers[p]:.2f}" for p in best)
+    parts = (f"{heat.named(found.tokens[p].text).strip()} {numbers[p]:.2f}" for p in best)
     return ", ".join(parts)
 
 
@@ -124,7 +124,7 @@ def _lens(found: Explanation, alone: bool) -> None:
     ]
     print_table(columns, rows, title="what each layer would have said, and its probability")
     if count < len(found.targets):
-        note(f"and {len(found.targets) - count} tokens more; --html or --json has them all")
+        note(f"tokens not shown: {len(found.targets) - count}; --html or --json has them all")
 
 
 _SHOWERS: dict[str, Callable[[Explanation, bool], None]] = {
@@ -137,7 +137,7 @@ _SHOWERS: dict[str, Callable[[Explanation, bool], None]] = {
 
 def _said(found: Explanation, lens: Lens, layer: int, place: int) -> str:
     text = found.names[int(lens.top[layer, place, 0])]
-    return f"{heat.shown(text)} {lens.shares[layer, place, 0]:.2f}"
+    return f"{heat.named(text)} {lens.shares[layer, place, 0]:.2f}"
 
 
 # -- numbers for tokens -----------------------------------------------------------------------

@@ -23,6 +23,11 @@ def shown(text: str) -> str:
     return "".join(sign if sign.isprintable() else "�" for sign in spelled) or "�"
 
 
+def named(text: str) -> str:
+    """The same of a token that is spoken of, where white space would not be seen."""
+    return shown(text) if text.strip() else "␣" if text.strip("\n") else shown(text)
+
+
 def shade(share: float) -> str:
     """The style of a number that is this share of the largest, −1 to 1."""
     if isnan(share) or abs(share) < FAINT:
