@@ -189,7 +189,10 @@ def test_hostile_tokens_are_text_and_nothing_is_wider_than_the_window(
     browser: Any, tmp_path: Path, width: int
 ) -> None:
     opened = Opened(browser, tmp_path, hostile(), viewport={"width": width, "height": 800})
-    opened.page.locator("#answer span").nth(1).click()
+    chosen = opened.page.locator("#answer span").nth(1)
+    chosen.click()
+    opened.page.mouse.move(0, 0)
+    assert chosen.get_attribute("class") == "chosen"
     assert opened.page.locator("img").count() == 0
     assert HOSTILE[0][:30] in opened.page.title()
     assert opened.text("#prompt span") == HOSTILE[0]

@@ -4,9 +4,11 @@ const $ = (id) => document.getElementById(id);
 const MEANINGS = {
   attention: "Where the model looked when it said this: the mean of the chosen heads.",
   rollout: "Attention followed through all layers back to the text.",
-  occlusion: "How much less likely this became without each token; blue: likelier without it.",
+  occlusion: `How much ${{
+    "log-probability": "the log-probability of this", score: "the score", cosine: "the cosine to the whole text's vector",
+  }[data.occlusion && data.occlusion.measure]} falls without each token; blue: it rises.`,
 };
-const shown = (text) => text.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/^ +$/, "␣") || "▯";
+const shown = (text) => text.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/^\s+$/, "␣") || "▯";
 const number = (value) => (Math.abs(value) < 0.001 && value !== 0 ? value.toExponential(1) : value.toFixed(3));
 
 // One row of numbers for each target, one number for each token.
