@@ -1,6 +1,10 @@
-"""How Hypothesis looks for counterexamples."""
+"""How Hypothesis looks for counterexamples, and the fixtures that all tests may use."""
 
 from hypothesis import settings
+
+from tests.browser import browser
+
+__all__ = ["browser"]
 
 # A busy computer is no counterexample, so no deadlines. `--hypothesis-profile ci` always tries the
 # same examples, `--hypothesis-profile thorough` looks longer where a test sets no number itself.

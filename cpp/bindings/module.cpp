@@ -12,6 +12,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "core/clock.h"
 #include "core/machine.h"
 #include "core/pack.h"
 #include "core/sampler.h"
@@ -154,14 +155,19 @@ Result new_result(Machine& machine, size_t rows, size_t columns, float*& data) {
 Result run(Machine& machine, const Ints& token_ids, const Ints& starts, const Ints& contexts,
            const Table& pages, const Ints& output_rows, const std::optional<Ints>& types,
            const std::optional<Ints>& adapters, int output) {
+  const uint64_t called = ticks_now();
   const Batch batch = make_batch(token_ids, starts, contexts, pages, output_rows, types, adapters);
   float* data = nullptr;
   Result result = new_result(machine, static_cast<size_t>(machine.output_rows(batch, output)),
                              static_cast<size_t>(machine.output_columns(output)), data);
+  uint64_t begun = 0, ended = 0;
   {
     nb::gil_scoped_release released;
+    begun = ticks_now();
     machine.run(batch, output, data);
+    ended = ticks_now();
   }
+  machine.note_call(begun - called + ticks_now() - ended);
   return result;
 }
 
@@ -206,6 +212,7 @@ nb::dict take_account(Machine& machine) {
   found["prepare"] = account.prepare;
   found["turn"] = account.turn;
   found["finish"] = account.finish;
+  found["call"] = account.call;
   found["seconds"] = to_array(account.seconds);
   found["busy"] = to_array(account.busy);
   return found;

@@ -5,6 +5,15 @@
 namespace overclock {
 namespace {
 
+bool passes_caches() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_is("amd") != 0;
+#else
+  return false;
+#endif
+}
+
 struct Tier {
   const char* name;
   bool runs_here;
@@ -28,6 +37,8 @@ std::vector<Tier> all_tiers() {
 }
 
 }  // namespace
+
+const bool kPassesCaches = passes_caches();
 
 std::vector<std::string> tiers() {
   std::vector<std::string> names;

@@ -60,8 +60,8 @@ template <Scheme S>
 
 // Rows x 32 columns straight from the packed blocks. If these rows are `all`, the walk is bound by
 // memory, so lines are asked for some way ahead, across the end of the panel into the next one, and
-// pass the caches by: they come back once a token, when the caches hold other things. If not, the
-// tiles of a panel bring in the next one together.
+// pass the caches by where that is faster: they come back once a token, when the caches hold other
+// things. If not, the tiles of a panel bring in the next one together.
 template <Format F, int R>
 void few_rows(const Weight& weight, int panel, const QuantizedRows& x, int first_row, float* c,
               bool all, Ahead& next) {
@@ -80,7 +80,10 @@ void few_rows(const Weight& weight, int panel, const QuantizedRows& x, int first
     if (always_all || all) {
       const uint8_t* ahead = here + kPrefetchBytes;
       if (ahead >= end && next.at) ahead = next.at + (ahead - end);
-      unroll<lines>([&](auto line) INLINE { vstream(ahead + 64 * line); });
+      if (kPassesCaches)
+        unroll<lines>([&](auto line) INLINE { vstream(ahead + 64 * line); });
+      else
+        unroll<lines>([&](auto line) INLINE { vprefetch_near(ahead + 64 * line); });
     } else {
       next.step();
     }

@@ -14,6 +14,7 @@ class Account(TypedDict):
     prepare: float
     turn: float
     finish: float
+    call: float
     seconds: NDArray[np.float64]
     busy: NDArray[np.float64]
 

@@ -98,6 +98,7 @@ class AsyncLLM:
 
     async def close(self) -> None:
         """Take no more requests, cancel those on their way, and give the memory back."""
+        self.llm.hide()
         await to_thread(self.llm.driver.stop)
 
     async def __aenter__(self) -> Self:

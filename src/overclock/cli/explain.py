@@ -127,7 +127,7 @@ def _explain_answer(
     explainer: Explainer, text: str, wanted: Wanted, asked: Asked, tell: Progress
 ) -> Explanation:
     from overclock import prompts
-    from overclock.cli.run import as_prompt
+    from overclock.cli.run import prompt_of
     from overclock.explain.answers import answer_of, explain_answer
 
     if asked["position"] is not None:
@@ -136,7 +136,7 @@ def _explain_answer(
         raise click.UsageError("--system needs the chat template that --raw leaves out")
     model = explainer.model
     explainer.check_layer(wanted.layer, wanted.head)
-    ids = prompts.to_ids(model, as_prompt(model, text, asked["system"], asked["raw"]))
+    ids = prompts.to_ids(model, prompt_of(model, text, asked["system"], asked["raw"]))
     if asked["target"] is None:
         answer = answer_of(explainer, ids, asked["max_tokens"] or 32, tell)
     else:

@@ -18,6 +18,11 @@ COMMANDS = (
     "pull",
     "evaluate",
     "bench",
+    "trace",
+    "whatif",
+    "top",
+    "compare",
+    "ledger",
 )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Literal
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from overclock.machine.choose import MachineName
     from overclock.model.model import Model
     from overclock.model.source import Progress
+    from overclock.visible import Visible
+
+Engine = TypeVar("Engine", bound="Visible")
 
 
 def load(name: str | Path) -> Model:
@@ -26,12 +29,15 @@ def load(name: str | Path) -> Model:
         return load(name, progress=progress, text_later=True)
 
 
-def language_model(name: str, engine: EngineOptions, settings: ClockSettings | None = None) -> LLM:
+def language_model(
+    name: str | Model, engine: EngineOptions, settings: ClockSettings | None = None
+) -> LLM:
     """A language model, ready. Raises as `LLM` does."""
     from overclock.engine import LLM
 
     with _fetching() as progress:
-        return LLM(name, **engine, settings=settings, progress=progress)
+        llm = LLM(name, **engine, settings=settings, progress=progress)
+    return shown(llm)
 
 
 def encoder(
@@ -42,7 +48,19 @@ def encoder(
 
     weights: Literal["int8"] | None = "int8" if int8 else None
     with _fetching() as progress:
-        return Encoder(name, threads, weights, exact, machine=machine, progress=progress)
+        opened = Encoder(name, threads, weights, exact, machine=machine, progress=progress)
+    return shown(opened)
+
+
+def shown(engine: Engine) -> Engine:
+    """The engine, which `overclock top` can see unless OVERCLOCK_LIVE is 0."""
+    from overclock import settings
+    from overclock.errors import InputError
+
+    if settings.live() is None:
+        with suppress(InputError):  # nobody asked for it, so a folder that is missing is no mistake
+            engine.show()
+    return engine
 
 
 @contextmanager

@@ -121,6 +121,21 @@ draft = click.option(
 )
 
 
+class Counts(click.ParamType[tuple[int, ...]]):
+    """Whole numbers above 0 with commas between."""
+
+    name = "counts"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The numbers of a text such as 1,8,32."""
+        parts = str(value).split(",")
+        if not all(part.strip().isdecimal() and 0 < int(part) <= 4096 for part in parts):
+            self.fail(f"{value!r} must be whole numbers of 1 to 4096 with commas between")
+        return tuple(int(part) for part in parts)
+
+
 class Named(click.ParamType[tuple[str, str]]):
     """A name and what it stands for, with = between."""
 

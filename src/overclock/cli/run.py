@@ -52,7 +52,7 @@ def command(
     sampling["logprobs"] = logprobs
     with opening.language_model(model, engine) as llm:
         pieces = llm.generate(
-            as_prompt(llm.model, text, system, raw),
+            prompt_of(llm.model, text, system, raw),
             max_tokens,
             stream=True,
             stop=stop,
@@ -80,8 +80,8 @@ def read_prompt(argument: str) -> str:
     return text
 
 
-def as_prompt(model: Model, text: str, system: str | None, raw: bool) -> str | list[dict[str, str]]:
-    """The text itself, or as a message if there is a chat template and `raw` is not wanted."""
+def prompt_of(model: Model, text: str, system: str | None, raw: bool) -> str | list[dict[str, str]]:
+    """What a model is asked: messages for its chat template, unless it has none or `raw`."""
     if raw or (model.chat_template is None and system is None):
         return text
     messages = [{"role": "system", "content": system}] if system is not None else []

@@ -1,8 +1,9 @@
 """The datasheet: what this computer can do at best, measured once and kept with its date.
 
-Three figures by number of threads: how fast memory is read (GB/s, 1e9 bytes), and how many f32
-(GFLOP/s) and int8 (GOP/s) operations the cores do in registers; a multiply and an add are two.
-Every share of a limit that the engine reports is held against them.
+By number of threads: how fast memory is read (GB/s, 1e9 bytes), how many f32 (GFLOP/s) and int8
+(GOP/s) operations the cores do in registers (a multiply and an add are two), and how fast buffers
+of every size are read, from those that the nearest cache holds to those that none does. Every share
+of a limit that the engine reports is held against them.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import json
 import os
 import statistics
 import tempfile
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from math import log
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,7 +25,7 @@ from overclock.machine import computer
 from overclock.machine.computer import usable_cores
 from overclock.settings import cache_directory
 
-__all__ = ["Figure", "Limits", "load_or_measure", "measure", "usable_cores"]
+__all__ = ["Figure", "Level", "Limits", "cached", "load_or_measure", "measure", "usable_cores"]
 
 Quantity = Literal["read_bandwidth_gbs", "f32_gflops", "int8_gops"]
 
@@ -34,6 +37,17 @@ QUICK_SECONDS = 0.15
 
 QUICK_BYTES = 128 << 20
 MOST_BYTES = 1 << 30
+
+CURVE_SECONDS = 0.03
+CURVE_REPETITIONS = 3
+
+CURVE_SHARES = (16 << 10, 128 << 10, 512 << 10, 1 << 20)
+"""Bytes of each thread's part, where every core has caches of its own."""
+
+CURVE_BYTES = tuple(
+    mebibytes << 20 for mebibytes in (4, 8, 16, 32, 64, 96, 128, 192, 256, 512, 1024)
+)
+"""Bytes of all threads together, beyond that."""
 
 
 class Figure(NamedTuple):
@@ -47,14 +61,25 @@ class Figure(NamedTuple):
 Figures = dict[int, Figure]
 """Figures by number of threads."""
 
+Curve = dict[int, Figure]
+"""GB/s of reading a buffer again and again, by its bytes."""
+
+
+class Level(NamedTuple):
+    """One level of the memory: what all threads' caches of it hold, and how fast they are read."""
+
+    name: str
+    bytes: int
+    gbs: float
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """What one computer can do at best.
 
     `measured` is the date and time (ISO 8601, UTC), `version` the overclock that measured.
-    `read_bandwidth_gbs`, `f32_gflops` and `int8_gops` are by number of threads; what has not been
-    measured is not there. `cached` tells figures that were read from the cache.
+    `read_bandwidth_gbs`, `f32_gflops`, `int8_gops` and `read_curve` are by number of threads; what
+    has not been measured is not there. `cached` tells figures that were read from the cache.
     """
 
     cpu: str
@@ -66,6 +91,7 @@ class Limits:
     read_bandwidth_gbs: Figures = field(default_factory=dict)
     f32_gflops: Figures = field(default_factory=dict)
     int8_gops: Figures = field(default_factory=dict)
+    read_curve: dict[int, Curve] = field(default_factory=dict)
     cached: bool = False
 
     def figures(self, quantity: Quantity) -> Figures:
@@ -86,6 +112,38 @@ class Limits:
             )
         return figures[max(known)].median
 
+    def bandwidth(self, size: float, threads: int) -> float:
+        """GB/s of reading `size` bytes again and again; between two measured sizes by logarithms.
+
+        Without a curve the bandwidth of memory. Raises InputError if that is not known either.
+        """
+        known = [count for count in self.read_curve if count <= threads]
+        if not known:
+            return self.limit("read_bandwidth_gbs", threads)
+        curve = self.read_curve[max(known)]
+        sizes = sorted(curve)
+        place = bisect_left(sizes, size)
+        if place == 0 or place == len(sizes):
+            return curve[sizes[min(place, len(sizes) - 1)]].median
+        low, high = sizes[place - 1], sizes[place]
+        share = log(size / low) / log(high / low)
+        return float(curve[low].median ** (1 - share) * curve[high].median ** share)
+
+    def levels(self, threads: int) -> tuple[Level, ...]:
+        """The caches from the nearest on, each read when half full, and memory; () if unknown."""
+        if not any(count <= threads for count in self.read_curve):
+            return ()
+        caches = computer.caches()
+        shared = max((cache.level for cache in caches), default=0)
+        found = [
+            Level(f"L{cache.level}", size, self.bandwidth(size / 2, threads))
+            for cache in caches
+            if cache.kind != "instruction"
+            for size in (cache.size * (1 if cache.level == shared else threads),)
+        ]
+        memory = self.limit("read_bandwidth_gbs", threads)
+        return (*found, Level("memory", computer.memory().total, memory))
+
     def identity(self) -> tuple[object, ...]:
         """What must be equal for cached figures to hold."""
         return self.cpu, self.cores, self.instruction_sets, self.version
@@ -104,8 +162,8 @@ def load_or_measure(
     """
     counts = _counts(threads)
     wanted = QUANTITIES[:1] if quick else QUANTITIES
-    known = None if again else _load()
-    if known is not None and all(set(counts) <= set(known.figures(name)) for name in wanted):
+    known = None if again else cached()
+    if known is not None and _covers(known, counts, wanted, curve=not quick):
         return known
     fresh = measure(counts, quantities=wanted, quick=quick)
     merged = fresh if known is None else _merge(known, fresh)
@@ -116,7 +174,10 @@ def load_or_measure(
 def measure(
     counts: Iterable[int], *, quantities: Iterable[Quantity] = QUANTITIES, quick: bool = False
 ) -> Limits:
-    """Measure `quantities` for each thread count, now: some 2 s a count, 0.5 s if `quick`."""
+    """Measure `quantities` for each thread count, now: some 4 s a count, 0.5 s if `quick`.
+
+    The curve over sizes is left out if `quick`.
+    """
     counts, quantities = tuple(counts), tuple(quantities)
     repetitions = 1 if quick else REPETITIONS
 
@@ -130,7 +191,33 @@ def measure(
         read_bandwidth_gbs=figures("read_bandwidth_gbs"),
         f32_gflops=figures("f32_gflops"),
         int8_gops=figures("int8_gops"),
+        read_curve={} if quick else {count: _curve(count) for count in counts},
     )
+
+
+def _covers(
+    known: Limits, counts: Iterable[int], quantities: Iterable[Quantity], *, curve: bool
+) -> bool:
+    tables = [set(known.figures(name)) for name in quantities]
+    tables += [set(known.read_curve)] if curve else []
+    return all(set(counts) <= table for table in tables)
+
+
+def _curve(threads: int) -> Curve:
+    """The bandwidth of `threads` at sizes from their first caches to beyond the last one."""
+    from overclock.machine import native
+
+    most = _buffer_bytes(False)
+    sizes = {threads * share for share in CURVE_SHARES}
+    sizes |= {size for size in CURVE_BYTES if max(sizes) < size <= most}
+
+    def figure(size: int) -> Figure:
+        def probe() -> float:
+            return native.probe_read_bandwidth(threads, size, CURVE_SECONDS)
+
+        return _repeat(probe, CURVE_REPETITIONS)
+
+    return {size: figure(size) for size in sorted(sizes)}
 
 
 def _counts(threads: int | None) -> tuple[int, ...]:
@@ -179,12 +266,13 @@ def _blank() -> Limits:
         cores=usable_cores(),
         instruction_sets=tuple(native.instruction_sets()),
         measured=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        version=_version(),
+        version=installed_version(),
         timer_ns=native.probe_timer(),
     )
 
 
-def _version() -> str:
+def installed_version() -> str:
+    """The version of the package, or that it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -200,6 +288,7 @@ def _merge(known: Limits, fresh: Limits) -> Limits:
         read_bandwidth_gbs=known.read_bandwidth_gbs | fresh.read_bandwidth_gbs,
         f32_gflops=known.f32_gflops | fresh.f32_gflops,
         int8_gops=known.int8_gops | fresh.int8_gops,
+        read_curve=known.read_curve | fresh.read_curve,
     )
 
 
@@ -207,8 +296,8 @@ def _cache_file() -> Path:
     return cache_directory() / "limits.json"
 
 
-def _load() -> Limits | None:
-    """The cached figures, if they are of this computer, this version and undamaged."""
+def cached() -> Limits | None:
+    """The figures in the cache, if they are of this computer, this version and undamaged."""
     try:
         limits = _parse(json.loads(_cache_file().read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError):
@@ -229,6 +318,10 @@ def _parse(record: object) -> Limits:
         read_bandwidth_gbs=_parse_figures(values["read_bandwidth_gbs"]),
         f32_gflops=_parse_figures(values["f32_gflops"]),
         int8_gops=_parse_figures(values["int8_gops"]),
+        read_curve={
+            int(count): _parse_figures(curve)
+            for count, curve in _object(values["read_curve"]).items()
+        },
         cached=True,
     )
 
@@ -248,11 +341,9 @@ def _object(record: object) -> dict[str, object]:
 
 def _record(limits: Limits) -> dict[str, object]:
     """What `_parse` reads."""
-    record: dict[str, object] = {
-        name: {str(count): figure._asdict() for count, figure in limits.figures(name).items()}
-        for name in QUANTITIES
-    }
+    record: dict[str, object] = {name: _plain(limits.figures(name)) for name in QUANTITIES}
     return record | {
+        "read_curve": {str(count): _plain(curve) for count, curve in limits.read_curve.items()},
         "cpu": limits.cpu,
         "cores": limits.cores,
         "instruction_sets": " ".join(limits.instruction_sets),
@@ -260,6 +351,10 @@ def _record(limits: Limits) -> dict[str, object]:
         "version": limits.version,
         "timer_ns": limits.timer_ns,
     }
+
+
+def _plain(figures: Figures) -> dict[str, object]:
+    return {str(key): figure._asdict() for key, figure in figures.items()}
 
 
 def _save(limits: Limits) -> None:

@@ -65,6 +65,7 @@ class Counters:
     prepare: float = 0.0
     turn: float = 0.0
     finish: float = 0.0
+    call: float = 0.0
     busy: NDArray[np.float64] | None = None
 
 

@@ -274,6 +274,7 @@ class NativeMachine:
             found["prepare"],
             found["turn"],
             found["finish"],
+            found["call"],
             found["busy"].reshape(-1, len(seconds)) if found["busy"].size else None,
         )
 

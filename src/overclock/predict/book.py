@@ -1,0 +1,192 @@
+"""The book of kernels: what this computer's kernels were measured to take, kept in the cache."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+
+from overclock.errors import InputError
+from overclock.files import write_atomic
+from overclock.predict.fit import Fit, RowFit, Sample, SumFit, fit_rows, fit_sums, non_negative
+from overclock.predict.kernels import RowWork, Work
+from overclock.predict.measure import Overhead
+from overclock.settings import cache_directory
+
+VERSION = 1
+
+ESSENTIAL_PARTS = {"matmul": 3, "gated_matmul": 3, "attend": 2}
+"""Parts of a key that decide how fast a kernel is: for products the opcode and the formats of
+weights and activations, for attention that of KV, for all others the opcode."""
+
+FEWEST = 3
+"""Samples that a formula must rest on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """Formulas of kernels by their key, for one number of threads.
+
+    overhead: seconds of a run beside its instructions: of 1, of a token and of a sequence
+    errors: key → relative errors, from low to high, of programs that no formula was made from
+    """
+
+    threads: int
+    fits: Mapping[str, Fit]
+    overhead: tuple[float, ...]
+    errors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def fit(self, work: Work) -> Fit:
+        """The formula of an instruction's kernel, or of the nearest one that was measured.
+
+        The nearest has the most parts of the key in common, from the opcode on: another activation
+        costs much the same. Raises InputError if not even the opcode was measured.
+        """
+        found = self.fits.get(work.key)
+        if found is not None:
+            return found
+        nearest = max(self.fits, key=lambda key: _common(key, work.key), default="")
+        if not _common(nearest, work.key):
+            raise InputError(
+                f"no kernel like {work.key} has been measured with {self.threads} threads here, so "
+                "this program's time cannot be predicted"
+            )
+        return self.fits[nearest]
+
+    def covers(self, work: Work) -> bool:
+        """Whether a kernel was measured, or another one that differs by what matters little."""
+        opcode = work.key.partition("/")[0]
+        parts = ESSENTIAL_PARTS.get(opcode, 1)
+        return any(_common(key, work.key) >= parts for key in self.fits)
+
+    def merged(self, other: Book) -> Book:
+        """Both books' formulas; those of `other` win."""
+        return Book(
+            self.threads,
+            {**self.fits, **other.fits},
+            other.overhead or self.overhead,
+            {**self.errors, **other.errors},
+        )
+
+
+def _common(key: str, other: str) -> int:
+    """How many parts two keys have in common, from the first on."""
+    pairs = zip(key.split("/"), other.split("/"), strict=False)
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+
+
+def make(samples: Iterable[Sample], overheads: Iterable[Overhead], threads: int) -> Book:
+    """A book from measurements."""
+    by_key: dict[str, list[Sample]] = {}
+    for each in samples:
+        by_key.setdefault(each.work.key, []).append(each)
+    fits: dict[str, Fit] = {}
+    for key, found in by_key.items():
+        if len(found) >= FEWEST:
+            is_rows = isinstance(found[0].work, RowWork)
+            fits[key] = fit_rows(found, threads) if is_rows else fit_sums(found, threads)
+    return Book(threads, fits, _overhead(list(overheads)))
+
+
+def _overhead(found: list[Overhead]) -> tuple[float, ...]:
+    if not found:
+        return ()
+    features = [[1.0, each.load.tokens, len(each.load.lengths)] for each in found]
+    weights = non_negative(np.array(features), np.array([each.seconds for each in found]))
+    return tuple(weights.tolist())
+
+
+# -- on disk ----------------------------------------------------------------------------------
+
+
+def cache_file() -> Path:
+    """Where books are kept."""
+    return cache_directory() / "kernels.json"
+
+
+def load(identity: str, threads: int) -> Book | None:
+    """The book of a computer (see `limits.Limits.identity`), if there is one, undamaged."""
+    try:
+        record = json.loads(cache_file().read_text(encoding="utf-8"))
+        if record["version"] != VERSION or record["identity"] != identity:
+            return None
+        found = record["books"].get(str(threads))
+        return None if found is None else _parse(threads, found)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def save(identity: str, book: Book) -> None:
+    """Keep a book beside those of other thread counts; a cache that cannot be written is no error.
+
+    What is in the cache of another computer or version is thrown away.
+    """
+    record: dict[str, object] = {"version": VERSION, "identity": identity, "books": {}}
+    books: dict[str, object] = {}
+    try:
+        old = json.loads(cache_file().read_text(encoding="utf-8"))
+        if (old["version"], old["identity"]) == (VERSION, identity):
+            books = dict(old["books"])
+    except (OSError, ValueError, TypeError, KeyError):
+        books = {}
+    books[str(book.threads)] = _record(book)
+    record["books"] = books
+    try:
+        cache_file().parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(cache_file(), json.dumps(record).encode())
+    except OSError:
+        return
+
+
+def _record(book: Book) -> dict[str, object]:
+    return {
+        "fits": {key: _fit_record(fit) for key, fit in book.fits.items()},
+        "overhead": book.overhead,
+        "errors": book.errors,
+    }
+
+
+def _fit_record(fit: Fit) -> dict[str, object]:
+    if isinstance(fit, SumFit):
+        return {"weights": fit.weights}
+    return {
+        "rows": fit.rows,
+        "weights": fit.weights,
+        "bytes_per_second": fit.bytes_per_second,
+    }
+
+
+def _parse(threads: int, record: Mapping[str, object]) -> Book:
+    """A book from JSON. Raises ValueError, TypeError or KeyError if it is damaged."""
+    fits, errors = record["fits"], record["errors"]
+    if not isinstance(fits, dict) or not isinstance(errors, dict):
+        raise TypeError("a JSON object is wanted")
+    return Book(
+        threads,
+        {str(key): _parse_fit(fit) for key, fit in fits.items()},
+        _floats(record["overhead"]),
+        {str(key): _floats(values) for key, values in errors.items()},
+    )
+
+
+def _parse_fit(record: Mapping[str, object]) -> Fit:
+    if "rows" not in record:
+        return SumFit(_floats(record["weights"]))
+    weights = record["weights"]
+    if not isinstance(weights, list):
+        raise TypeError("a JSON array is wanted")
+    rows = tuple(int(each) for each in _floats(record["rows"]))
+    if not rows or len(rows) != len(weights) or list(rows) != sorted(set(rows)):
+        raise ValueError("rows do not rise")
+    bandwidth = float(str(record["bytes_per_second"]))
+    return RowFit(rows, tuple(map(_floats, weights)), bandwidth)
+
+
+def _floats(values: object) -> tuple[float, ...]:
+    if not isinstance(values, list):
+        raise TypeError("a JSON array is wanted")
+    return tuple(float(value) for value in values)
