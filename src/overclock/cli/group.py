@@ -12,6 +12,7 @@ COMMANDS = (
     "embed",
     "batch",
     "inspect",
+    "explain",
     "doctor",
     "models",
     "pull",

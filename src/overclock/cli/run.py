@@ -13,7 +13,7 @@ from overclock.cli.output import note, print_json, read_stdin
 if TYPE_CHECKING:
     from overclock.clock.completion import Completion, Piece
     from overclock.clock.sampling import SamplingOptions
-    from overclock.engine import LLM
+    from overclock.model.model import Model
 
 
 @click.command()
@@ -52,7 +52,7 @@ def command(
     sampling["logprobs"] = logprobs
     with opening.language_model(model, engine) as llm:
         pieces = llm.generate(
-            prompt_of(llm, text, system, raw),
+            prompt_of(llm.model, text, system, raw),
             max_tokens,
             stream=True,
             stop=stop,
@@ -80,9 +80,9 @@ def read_prompt(argument: str) -> str:
     return text
 
 
-def prompt_of(llm: LLM, text: str, system: str | None, raw: bool) -> str | list[dict[str, str]]:
+def prompt_of(model: Model, text: str, system: str | None, raw: bool) -> str | list[dict[str, str]]:
     """What a model is asked: messages for its chat template, unless it has none or `raw`."""
-    if raw or (llm.model.chat_template is None and system is None):
+    if raw or (model.chat_template is None and system is None):
         return text
     messages = [{"role": "system", "content": system}] if system is not None else []
     return [*messages, {"role": "user", "content": text}]

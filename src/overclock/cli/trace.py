@@ -116,7 +116,7 @@ def _answer(asked: _Asked, model: str, engine: options.EngineOptions) -> Json:
 
     settings = ClockSettings(streams=max(64, asked.streams or 0))
     with opening.language_model(model, engine, settings) as llm:
-        prompt = prompt_of(llm, asked.text, asked.system, asked.raw)
+        prompt = prompt_of(llm.model, asked.text, asked.system, asked.raw)
         adapter = next(iter(engine["adapters"]), None)
         if asked.streams is not None:
             return trace_streams(
