@@ -1,8 +1,8 @@
 """A trace as one page: everything inside the file, nothing fetched, readable without a network.
 
 The assets beside this module are put together as they are; there is no build step. All names in a
-trace are untrusted: the data is JSON in which nothing can end its element, the page makes text nodes
-of it, and its policy lets only the script run whose hash it names.
+trace are untrusted: the data is JSON in which nothing can end its element, the page makes text
+nodes of it, and its policy lets only the script run whose hash it names.
 """
 
 from __future__ import annotations
