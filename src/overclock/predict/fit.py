@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import accumulate, combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,27 +61,32 @@ class RowFit:
     bytes_per_second: float
 
     def seconds(self, work: RowWork, rows: int, at: Conditions) -> float:
-        """The time of one instruction over so many rows; 0 of none."""
+        """The time of one instruction over so many rows; 0 of none, and never less for more."""
+        return self.between(self.times(work, at), rows)
+
+    def times(self, work: RowWork, at: Conditions) -> list[float]:
+        """The times at the numbers of rows that were measured; they never fall."""
+        found = (self._at(place, work, at) for place in range(len(self.rows)))
+        return list(accumulate(found, max))
+
+    def between(self, times: Sequence[float], rows: int) -> float:
+        """The time over so many rows, from those of `times`."""
         if rows == 0:
             return 0.0
-        place = bisect_left(self.rows, rows)
-        if place < len(self.rows) and self.rows[place] == rows:
-            return self._at(place, work, rows, at)
-        if len(self.rows) == 1:
-            return self._at(0, work, rows, at)
-        high = min(max(place, 1), len(self.rows) - 1)
+        if rows <= self.rows[0] or len(self.rows) == 1:
+            return times[0]
+        high = min(bisect_left(self.rows, rows), len(self.rows) - 1)
         low = high - 1
-        first, second = (self._at(each, work, rows, at) for each in (low, high))
         share = (rows - self.rows[low]) / (self.rows[high] - self.rows[low])
-        # Beyond the last the line goes on; before the first it stays.
-        return first + max(0.0, share) * (second - first)
+        return times[low] + share * (times[high] - times[low])  # beyond the last the line goes on
 
-    def _at(self, place: int, work: RowWork, rows: int, at: Conditions) -> float:
+    def _at(self, place: int, work: RowWork, at: Conditions) -> float:
         constant, *each = self.weights[place]
         varying = sum(weight * size for weight, size in zip(each, work.sizes, strict=True))
-        measured = constant + varying * _imbalance(work, rows, at.threads)
+        varying *= _imbalance(work, self.rows[place], at.threads)
         faster = at.scale.int8 if work.is_int8 else at.scale.f32
-        return _under(measured, work.weight_bytes, self.bytes_per_second, at, faster)
+        moving = _under(varying, work.weight_bytes, self.bytes_per_second, at, faster)
+        return constant / faster + moving
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,7 @@ def _imbalance(work: RowWork, rows: int, threads: int) -> float:
 
 
 def _under(measured: float, size: float, then: float, at: Conditions, faster: float) -> float:
-    """What a time becomes under other conditions.
+    """What a time, without a kernel's start, becomes under other conditions.
 
     size: bytes that memory had to give, at `then` bytes/s; faster: arithmetic, by so many times
     """
