@@ -79,7 +79,11 @@ def overhead(llm: LLM, encoder: Encoder, rounds: int) -> tuple[Rows, dict[str, o
 
     rows: Rows = []
     figures: dict[str, object] = {}
-    engines = {"run": (llm, answer), "8 streams": (llm, streams), "encoder": (encoder, texts)}
+    engines: dict[str, tuple[LLM | Encoder, Callable[[], None]]] = {
+        "run": (llm, answer),
+        "8 streams": (llm, streams),
+        "encoder": (encoder, texts),
+    }
     for name, (engine, work) in engines.items():
         times = interleave(
             {"off": _timer(work), "on": _traced_timer(engine, work)}, 4 * rounds, pause=0.0
@@ -130,9 +134,8 @@ def cost_model(decoder: Model, encoder: Model, threads: int) -> tuple[Rows, dict
             )
         )
         figures[name] = errors
-    rows.append(
-        ("all", len(everything), f"{statistics.median(everything):.1%}", f"{max(everything):.1%}")
-    )
+    middle = statistics.median(everything)
+    rows.append(("all", len(everything), f"{middle:.1%}", f"{max(everything):.1%}"))
     return rows, figures
 
 
@@ -171,7 +174,7 @@ def _shapes(is_decoder: bool) -> list[Shape]:
     ]
 
 
-def what_if(engine: LLM | Encoder, threads: int) -> tuple[Rows, dict[str, object]]:
+def what_if(engine: LLM | Encoder, threads: int) -> tuple[Rows, dict[str, dict[str, float]]]:
     """Predicted and measured speed-ups of changes that can be tried here."""
     is_encoder = isinstance(engine, Encoder)
     base = base_case(
@@ -179,7 +182,7 @@ def what_if(engine: LLM | Encoder, threads: int) -> tuple[Rows, dict[str, object
     )
     oracle = Oracle(stages_of(engine))
     rows: Rows = []
-    figures: dict[str, object] = {}
+    figures: dict[str, dict[str, float]] = {}
     for outcome in oracle.outcomes(base, [c for c in changes(base) if c.can_run]):
         tried = try_case(base, outcome.case)
         error = outcome.gain / tried.gain - 1
@@ -197,6 +200,22 @@ def what_if(engine: LLM | Encoder, threads: int) -> tuple[Rows, dict[str, object
         )
         figures[name] = {"predicted": outcome.gain, "measured": tried.gain, "error": error}
     return rows, figures
+
+
+def all_what_ifs(
+    engines: Sequence[LLM | Encoder], threads: int
+) -> tuple[str, dict[str, dict[str, float]]]:
+    """The table of all changes of all engines, and its figures."""
+    rows: Rows = []
+    figures: dict[str, dict[str, float]] = {}
+    for engine in engines:
+        more, found = what_if(engine, threads)
+        rows += more
+        figures |= found
+    errors = [abs(each["error"]) for each in figures.values()]
+    rows.append(("median error", "", "", f"{statistics.median(errors):.1%}", "", ""))
+    heads = ("", "predicted", "measured", "error", "error of speed", "in its interval")
+    return table(heads, rows), figures
 
 
 def main() -> None:
@@ -221,14 +240,9 @@ def main() -> None:
             rows, figures["overhead"] = overhead(llm, encoder, args.rounds)
             tables["Cost of tracing"] = table(("", "median", "quartiles"), rows)
         if "whatif" in wanted:
-            rows, figures["whatif"] = [], {}
-            for engine in (llm, encoder):
-                more, found = what_if(engine, threads)
-                rows, figures["whatif"] = [*rows, *more], {**figures["whatif"], **found}  # type: ignore[dict-item]
-            errors = [abs(each["error"]) for each in figures["whatif"].values()]  # type: ignore[attr-defined]
-            rows.append(("median error", "", "", f"{statistics.median(errors):.1%}", "", ""))
-            heads = ("", "predicted", "measured", "error", "error of speed", "in its interval")
-            tables["What-if against measured speed-ups"] = table(heads, rows)
+            tables["What-if against measured speed-ups"], figures["whatif"] = all_what_ifs(
+                (llm, encoder), threads
+            )
     if "model" in wanted:
         rows, figures["model"] = cost_model(load(args.model), load(args.encoder), threads)
         heads = ("", "shapes", "median error", "worst")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
@@ -21,12 +22,16 @@ from overclock.engine import LLM
 from overclock.errors import InputError
 from overclock.predict.variants import hollow
 from overclock.predict.whatif import Case, Stages
+from overclock.program.program import PAGE_TOKENS
 from overclock.reply import encoded
 from overclock.trace.record import RequestRecord, TickRecord
 from overclock.tracing import observing, watching
 
 GENERATED = 24
 """Tokens of a measurement; the context asked about is the one in their middle."""
+
+STAGES_CONTEXT = 32
+"""Tokens of context while the stages are measured."""
 
 ROUNDS = 3
 
@@ -88,8 +93,8 @@ def try_case(base: Case, case: Case, rounds: int = ROUNDS) -> Tried:
 def opened(case: Case) -> Iterator[LLM | Encoder]:
     """An engine that runs a case."""
     if case.model.config.family == "bert":
-        weights = "int8" if case.int8 else None
-        with Encoder(hollow(case.model), case.threads, weights, case.exact) as encoder:  # type: ignore[arg-type]
+        weights: Literal["int8"] | None = "int8" if case.int8 else None
+        with Encoder(hollow(case.model), case.threads, weights, case.exact) as encoder:
             yield encoder
         return
     settings = ClockSettings(
@@ -123,14 +128,14 @@ def _tick_seconds(llm: LLM, case: Case) -> float:
     """The median time from one tick to the next while all streams generate."""
     found = _Ticks()
     with observing(llm.clock, llm.driver, found):
-        _generate(llm, case.streams, max(1, case.context - GENERATED // 2))
+        _generate(llm, case.streams, case.context - GENERATED // 2)
     return _period(found.ticks, case.streams)
 
 
 def _around(llm: LLM, streams: int) -> float:
     """Seconds of a tick beside the machine's run."""
     with watching(llm.clock, llm.driver) as recorder:
-        _generate(llm, streams, 32)
+        _generate(llm, streams, STAGES_CONTEXT)
     runs = [
         tick.detail.counters.whole
         for tick in recorder.ticks
@@ -155,7 +160,9 @@ def _is_plain(tick: TickRecord, streams: int) -> bool:
 
 
 def _generate(llm: LLM, streams: int, context: int) -> None:
+    """Let streams generate after so many tokens, or nearly as many if there is no more room."""
     vocabulary = llm.model.config.vocabulary
+    context = max(1, min(context, llm.clock.context - GENERATED))
     replies = [
         llm.submit(
             np.array([(13 + 101 * stream + 7919 * at) % vocabulary for at in range(context)]),
@@ -197,7 +204,7 @@ def _memory(engine: LLM | Encoder, case: Case) -> int:
     if isinstance(engine, Encoder):
         return weights
     tokens = case.context + GENERATED // 2
-    pages = -(-tokens // 32) * case.streams
+    pages = -(-tokens // PAGE_TOKENS) * case.streams
     return weights + pages * engine.machine.page_bytes
 
 

@@ -76,6 +76,8 @@ def command(
     if against is not None and html is None:
         raise click.UsageError("--against needs --html, whose page shows both traces")
     other = None if against is None else _read(against)
+    for name in (output, html, perfetto):
+        _check_place(name)
     if encoder:
         if streams is not None or raw or system is not None:
             raise click.UsageError("--streams, --raw and --system are for language models")
@@ -137,6 +139,12 @@ def _texts(
     threads, exact, machine = engine["threads"], engine["exact"], engine["machine"]
     with opening.encoder(model, threads, int8, exact, machine) as opened:
         return trace_texts(opened, texts, warm=warm)
+
+
+def _check_place(name: str | None) -> None:
+    """Raise UsageError before anything is traced if a file cannot be written there."""
+    if name is not None and (Path(name).is_dir() or not Path(name).absolute().parent.is_dir()):
+        raise click.UsageError(f"{name} cannot be written; name a file in a directory that exists")
 
 
 def _read(name: str) -> Mapping[str, object]:

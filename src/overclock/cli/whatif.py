@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MOST_APPLIED = 12
 
+DEFAULT_AT, DEFAULT_PROMPT = 256, 512
+
 
 class Words(click.ParamType[tuple[str, ...]]):
     """Words with commas between."""
@@ -49,18 +51,16 @@ class Words(click.ParamType[tuple[str, ...]]):
     "--at",
     "at",
     type=click.IntRange(min=1),
-    default=256,
-    show_default=True,
     metavar="N",
-    help="Tokens of context while they generate; of a text, for an encoder.",
+    help="Tokens of context while they generate; of a text, for an encoder.  [default: 256, or "
+    "what the model has room for]",
 )
 @click.option(
     "--prompt",
     type=click.IntRange(min=1),
-    default=512,
-    show_default=True,
     metavar="N",
-    help="Tokens of the prompt whose speed is shown too.",
+    help="Tokens of the prompt whose speed is shown too.  [default: 512, or what the model has "
+    "room for]",
 )
 @click.option("--int8", is_flag=True, help="An encoder's weights as int8, to begin with.")
 @click.option("--weights", type=Words(), metavar="F,…", help="Weight formats, such as F16,Q8_0.")
@@ -85,8 +85,8 @@ class Words(click.ParamType[tuple[str, ...]]):
 def command(
     model: str,
     streams: int,
-    at: int,
-    prompt: int,
+    at: int | None,
+    prompt: int | None,
     int8: bool,
     weights: tuple[str, ...] | None,
     kv_formats: tuple[str, ...] | None,
@@ -120,6 +120,11 @@ def command(
         "speculation": None if speculation is None else _guesses(speculation),
     }
     parts = {name: values for name, values in asked.items() if values is not None}
+    if engine["machine"] != "native" or engine["adapters"] or engine["draft"] is not None:
+        raise click.UsageError(
+            "predictions are for the native machine and the model alone; leave --machine, "
+            "--adapter and --draft out"
+        )
     with _opened(model, int8, engine) as opened:
         base, found, oracle = _predict(
             opened, streams, at, prompt, int8, parts, computer, calibrate
@@ -146,8 +151,8 @@ def _opened(model: str, int8: bool, engine: options.EngineOptions) -> LLM | Enco
 def _predict(
     opened: LLM | Encoder,
     streams: int,
-    at: int,
-    prompt: int,
+    at: int | None,
+    prompt: int | None,
     int8: bool,
     parts: Mapping[str, Sequence[object]],
     computer: str | None,
@@ -156,24 +161,24 @@ def _predict(
     from dataclasses import replace
 
     from overclock.applying import base_case, stages_of
-    from overclock.errors import InputError
     from overclock.predict.sheet import read_sheet
     from overclock.predict.whatif import Oracle, changes
     from overclock.tracing import threads_of
 
     sheet = None if computer is None else read_sheet(Path(computer))
     room = opened.model.config.context
-    if at + 1 > room:
-        raise InputError(f"--at {at} is more than the context of {room}; take less")
+    most = room if opened.model.config.family == "bert" else room - 1
+    context = _within("--at", at, DEFAULT_AT, most)
+    tokens = _within("--prompt", prompt, DEFAULT_PROMPT, room)
     threads = threads_of(opened.machine)
-    base = base_case(opened, threads, streams, at, prompt, int8=int8)
-    stages = stages_of(opened)
+    base = base_case(opened, threads, streams, context, tokens, int8=int8)
     cases = changes(base, parts or None) if parts or sheet is None else []
     if sheet is not None:
         what = f"on {sheet.name} with {sheet.threads} threads"
         cases.append(
             replace(base, what=what, group="computer", computer=sheet, threads=sheet.threads)
         )
+    stages = stages_of(opened)
     with progress("measuring kernels") as show:
         oracle = Oracle(stages, again=calibrate, progress=show)
         return base, oracle.outcomes(base, cases), oracle
@@ -301,6 +306,17 @@ def _record(outcome: Outcome, tried: Tried | None) -> dict[str, object]:
         **asdict(outcome.figures),
     }
     return record if tried is None else {**record, "measured": asdict(tried)}
+
+
+def _within(option: str, asked: int | None, default: int, most: int) -> int:
+    """So many tokens as were asked for, or the default as far as the model has room."""
+    from overclock.errors import InputError
+
+    if asked is None:
+        return max(1, min(default, most))
+    if asked > most:
+        raise InputError(f"{option} {asked} is more than the {most} tokens there is room for")
+    return asked
 
 
 def _numbers(option: str, words: tuple[str, ...]) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from overclock.predict.measure import (
     check_shapes,
     compile_probe,
     far_shapes,
+    output_of,
     pages_for,
     probe_models,
     row_shapes,
@@ -45,23 +46,24 @@ def calibrate(
     """The book for `threads` in which every kernel of some programs is.
 
     wanted: programs, and the kind of probe that has their kernels
-    again: measure even what the cache has
+    again: measure these kinds even if the cache has them
 
-    Takes 5 to 10 seconds for each kind that is not in the cache. Raises MachineError if this
+    Takes 5 to 10 seconds for each kind that is not in the cache. A kernel that no probe has is
+    not looked for again: the book then has the nearest one, or none. Raises MachineError if this
     computer cannot run the probes.
     """
     known = limits.load_or_measure(threads)
     identity = identity_of(known)
-    book = None if again else books.load(identity, threads)
-    missing = [kind for kind, program in wanted if _lacks(book, program, kv)]
-    kinds = list(dict.fromkeys(missing))
+    book = books.load(identity, threads) or Book(threads, {}, ())
+    kinds = [kind for kind, program in wanted if again or _is_missing(book, kind, program, kv)]
+    kinds = list(dict.fromkeys(kinds))
     for number, kind in enumerate(kinds):
         if progress is not None:
             progress(number, len(kinds))
-        fresh = measure(kind, kv, threads, known, attention=_lacks_attention(book, kind, kv))
-        book = check(fresh if book is None else book.merged(fresh), kind, kv, known)
+        attention = again or _lacks_attention(book, kind, kv)
+        fresh = measure(kind, kv, threads, known, attention=attention)
+        book = check(book.merged(fresh), kind, kv, known)
         books.save(identity, book)
-    assert book is not None, "nothing was wanted"
     return book
 
 
@@ -100,7 +102,7 @@ def check(book: Book, kind: Kind, kv: KvFormat, known: Limits) -> Book:
     errors = [
         predictor.seconds(Lengths.of(*shape)) / bench.seconds(shape) - 1.0 for shape in shapes
     ]
-    return replace(book, errors={**book.errors, kind.name: tuple(sorted(errors))})
+    return replace(book, errors={**book.errors, _name(kind, kv): tuple(sorted(errors))})
 
 
 def _benches(
@@ -117,10 +119,19 @@ def identity_of(known: Limits) -> str:
     return json.dumps(list(known.identity()))
 
 
-def _lacks(book: Book | None, program: Program, kv: KvFormat) -> bool:
-    return book is None or not all(book.covers(work) for work in works(program, kv))
+def _is_missing(book: Book, kind: Kind, program: Program, kv: KvFormat) -> bool:
+    """Whether probes of a kind are to be measured for a program."""
+    if _name(kind, kv) in book.errors:
+        return False
+    found = works(program, kv)
+    return not all(book.covers(found[index]) for index in program.needed_for(output_of(program)))
 
 
-def _lacks_attention(book: Book | None, kind: Kind, kv: KvFormat) -> bool:
+def _name(kind: Kind, kv: KvFormat) -> str:
+    """What the errors of a kind that was measured are called in a book."""
+    return f"{kind.name} KV {kv}"
+
+
+def _lacks_attention(book: Book, kind: Kind, kv: KvFormat) -> bool:
     key = "attend_all" if kind.family == "bert" else f"attend/{kv}"
-    return book is None or key not in book.fits
+    return key not in book.fits

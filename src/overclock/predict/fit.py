@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import accumulate, combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,24 +69,27 @@ class RowTable:
     weights: tuple[tuple[float, ...], ...]
     moved: float
 
-    def seconds(self, work: RowWork, rows: int, threads: int) -> float:
-        """The time of one instruction over so many rows, which is on a line between two tables."""
-        place = bisect_left(self.rows, rows)
-        if place < len(self.rows) and self.rows[place] == rows:
-            return self._at(place, work, rows, threads)
-        if len(self.rows) == 1:
-            return self._at(0, work, rows, threads)
-        high = min(max(place, 1), len(self.rows) - 1)
-        low = high - 1
-        first, second = (self._at(each, work, rows, threads) for each in (low, high))
-        share = (rows - self.rows[low]) / (self.rows[high] - self.rows[low])
-        # Beyond the last the line goes on; before the first it stays.
-        return first + max(0.0, share) * (second - first)
-
-    def _at(self, place: int, work: RowWork, rows: int, threads: int) -> float:
+    def parts(self, place: int, work: RowWork, threads: int) -> tuple[float, float]:
+        """Seconds that do not depend on the sizes, and those that do, at rows[place]."""
         constant, *each = self.weights[place]
         varying = sum(weight * size for weight, size in zip(each, work.sizes, strict=True))
-        return constant + varying * _imbalance(work, rows, threads)
+        return constant, varying * _imbalance(work, self.rows[place], threads)
+
+    def times(self, work: RowWork, threads: int) -> list[float]:
+        """The times at all `rows`; they never fall."""
+        found = (sum(self.parts(place, work, threads)) for place in range(len(self.rows)))
+        return list(accumulate(found, max))
+
+    def between(self, times: Sequence[float], rows: int) -> float:
+        """The time over so many rows, from those at `rows`; 0 of none."""
+        if rows == 0:
+            return 0.0
+        if rows <= self.rows[0] or len(self.rows) == 1:
+            return times[0]
+        high = min(bisect_left(self.rows, rows), len(self.rows) - 1)
+        low = high - 1
+        share = (rows - self.rows[low]) / (self.rows[high] - self.rows[low])
+        return times[low] + share * (times[high] - times[low])  # beyond the last the line goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,36 +104,48 @@ class RowFit:
     far: RowTable | None = None
 
     def seconds(self, work: RowWork, rows: int, at: Conditions) -> float:
-        """The time of one instruction over so many rows; 0 of none."""
-        if rows == 0:
-            return 0.0
-        near = self.near.seconds(work, rows, at.threads)
+        """The time of one instruction over so many rows; 0 of none, and never less for more."""
+        return self.between(self.times(work, at), rows)
+
+    def times(self, work: RowWork, at: Conditions) -> list[float]:
+        """The times at the numbers of rows that were measured nearby; they never fall."""
         faster = at.scale.int8 if work.is_int8 else at.scale.f32
+        extras, reference = self._extras(work, at)
+        found = []
+        for place, extra in enumerate(extras):
+            constant, varying = self.near.parts(place, work, at.threads)
+            moving = _under(varying + extra, work.weight_bytes, reference, at, faster)
+            found.append(constant / faster + moving)
+        return list(accumulate(found, max))
+
+    def between(self, times: Sequence[float], rows: int) -> float:
+        """The time over so many rows, from those of `times`."""
+        return self.near.between(times, rows)
+
+    def _extras(self, work: RowWork, at: Conditions) -> tuple[list[float], float]:
+        """What weights from farther away add at each number of rows, and how far that goes.
+
+        Where only the near ones were measured they add what they did with the most rows: arithmetic
+        goes on beside it.
+        """
         if self.far is None:
-            return _under(near, work.weight_bytes, self.near.moved, at, faster)
-        measured = near + self._farness(at) * (self._from_far(work, rows, at, near) - near)
-        reference = min(max(at.moved, self.near.moved), self.far.moved)
-        return _under(measured, work.weight_bytes, reference, at, faster)
+            return [0.0] * len(self.near.rows), self.near.moved
+        share = _farness(at, self.near.moved, self.far.moved)
+        near, far = (table.times(work, at.threads) for table in (self.near, self.far))
+        found = []
+        for rows in self.near.rows:
+            last = min(rows, self.far.rows[-1])
+            more = self.far.between(far, last) - self.near.between(near, last)
+            found.append(share * max(0.0, more))
+        return found, min(max(at.moved, self.near.moved), self.far.moved)
 
-    def _from_far(self, work: RowWork, rows: int, at: Conditions, near: float) -> float:
-        """The time with weights from far; as many times the near one as where it was measured."""
-        assert self.far is not None
-        last = min(rows, self.far.rows[-1])
-        there = self.far.seconds(work, last, at.threads)
-        if last == rows:
-            return there
-        extra = max(0.0, there - self.near.seconds(work, last, at.threads))
-        return near + extra  # what memory adds is the same; arithmetic goes on beside it
 
-    def _farness(self, at: Conditions) -> float:
-        """0 if memory gives what it gave for the near table, 1 for the far one."""
-        assert self.far is not None
-        here, near, far = (
-            1.0 / at.bandwidth(moved) for moved in (at.moved, self.near.moved, self.far.moved)
-        )
-        if far <= near:
-            return 0.0
-        return min(1.0, max(0.0, (here - near) / (far - near)))
+def _farness(at: Conditions, near: float, far: float) -> float:
+    """0 if memory gives what it gives for `near` bytes, 1 for `far`."""
+    here, there, farthest = (1.0 / at.bandwidth(moved) for moved in (at.moved, near, far))
+    if farthest <= there:
+        return 0.0
+    return min(1.0, max(0.0, (here - there) / (farthest - there)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +215,7 @@ def _imbalance(work: RowWork, rows: int, threads: int) -> float:
 
 
 def _under(measured: float, size: float, moved: float, at: Conditions, faster: float) -> float:
-    """What a time becomes under other conditions.
+    """What a time, without a kernel's start, becomes under other conditions.
 
     size: bytes that memory had to give, in runs that went through `moved` in all
     faster: arithmetic, by so many times

@@ -108,25 +108,14 @@ class AttendWork:
     def features(self, load: Lengths, threads: int) -> Features:
         """``f64[8]``, all but the first two of the busiest thread.
 
-        1, split or not, units, tiles · positions · columns, the same of first chunks alone (whose
+        1, split or not, pieces, tiles · positions · columns, the same of first chunks alone (whose
         keys nobody has asked for ahead), tiles · positions, rows · positions · columns, rows ·
-        positions.
+        positions. A piece is a unit, or one chunk of it if threads share the chunks of units.
         """
-        block = max(1, QUERY_ROWS // self.shared)
-        single = load.lengths == 1
-        sums = np.zeros(6)
-        if single.any():
-            sums += self._single(load.contexts[single])
-        for length, context in zip(
-            load.lengths[~single].tolist(), load.contexts[~single].tolist(), strict=True
-        ):
-            sums += self._several(length, context, block)
-        sums *= self.kv_heads
-        units = float(sums[0])
-        splits = self._splits(units, load, threads)
-        pieces = units * (self._chunks(load) if splits else 1)
-        share = np.ceil(pieces / threads) / pieces if pieces else 0.0
-        return np.array([1.0, float(splits), *(sums * max(share, 1.0 / threads))])
+        rows, seen = self._units(load)
+        splits = self._splits(len(rows) * self.kv_heads, load, threads)
+        sizes = self._chunked(rows, seen) if splits else self._sizes(rows, seen)
+        return np.array([1.0, float(splits), *_busiest(sizes, self.kv_heads, threads)])
 
     def positions(self, load: Lengths) -> int:
         """Positions of all sequences whose K and V are read."""
@@ -139,51 +128,64 @@ class AttendWork:
         """Bytes of K and V that a run reads."""
         return self.token_bytes * self.positions(load)
 
-    def _splits(self, units: float, load: Lengths, threads: int) -> bool:
+    def _splits(self, units: int, load: Lengths, threads: int) -> bool:
         return threads > 1 and units < 4 * threads and self._chunks(load) > 1
 
     def _chunks(self, load: Lengths) -> int:
         return int(-(-int((load.contexts + load.lengths).max()) // CHUNK))
 
-    def _single(self, contexts: Ints) -> Features:
-        """Sums over sequences with one new token each."""
-        seen = contexts + 1
+    def _units(self, load: Lengths) -> tuple[Ints, Ints]:
+        """Query rows of each unit of one KV head, and the positions that it goes through."""
+        block = max(1, QUERY_ROWS // self.shared)
+        counts = -(-load.lengths // block)
+        first = block * (np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts))
+        tokens = np.minimum(block, np.repeat(load.lengths, counts) - first)
+        seen = np.repeat(load.contexts, counts) + first + tokens
         if self.window:
-            seen = np.minimum(seen, self.window)
-        pages = -(-seen // PAGE_TOKENS) * PAGE_TOKENS
-        positions, first = float(pages.sum()), float(np.minimum(pages, CHUNK).sum())
-        tiles = -(-self.shared // TILE_ROWS)
-        return np.array(
-            [
-                len(contexts),
-                tiles * positions * self.head_dim,
-                tiles * first * self.head_dim,
-                tiles * positions,
-                self.shared * positions * self.head_dim,
-                self.shared * positions,
-            ]
-        )
+            seen = np.minimum(seen, self.window + tokens - 1)
+        return tokens * self.shared, -(-seen // PAGE_TOKENS) * PAGE_TOKENS
 
-    def _several(self, length: int, context: int, block: int) -> Features:
-        """Sums over the blocks of one sequence with several new tokens."""
-        first = np.arange(0, length, block)
-        tokens = np.minimum(block, length - first)
-        stop = context + first + tokens
-        seen = np.minimum(stop, self.window + tokens - 1) if self.window else stop
-        positions = -(-seen // PAGE_TOKENS) * PAGE_TOKENS
-        rows = tokens * self.shared
+    def _sizes(self, rows: Ints, seen: Ints) -> Features:
+        """``f64[units, 6]``: what each unit brings of each feature."""
         tiles = -(-rows // TILE_ROWS)
-        return np.array(
-            [
-                len(first),
-                (tiles * positions).sum() * self.head_dim,
-                (tiles * np.minimum(positions, CHUNK)).sum() * self.head_dim,
-                (tiles * positions).sum(),
-                (rows * positions).sum() * self.head_dim,
-                (rows * positions).sum(),
-            ],
-            np.float64,
-        )
+        return _sizes(tiles, rows, seen, np.minimum(seen, CHUNK), self.head_dim)
+
+    def _chunked(self, rows: Ints, seen: Ints) -> Features:
+        """``f64[pieces, 6]``: the same of each chunk of each unit."""
+        starts = CHUNK * np.arange(-(-int(seen.max()) // CHUNK))
+        each = np.clip(seen[:, None] - starts, 0, CHUNK)
+        is_there = each > 0
+        owner, place = np.nonzero(is_there)
+        positions = each[is_there]
+        tiles = -(-rows // TILE_ROWS)
+        fresh = np.where(place == 0, positions, 0)
+        return _sizes(tiles[owner], rows[owner], positions, fresh, self.head_dim)
+
+
+def _sizes(tiles: Ints, rows: Ints, positions: Ints, first: Ints, columns: int) -> Features:
+    parts = (
+        np.ones(len(rows)),
+        tiles * positions * columns,
+        tiles * first * columns,
+        tiles * positions,
+        rows * positions * columns,
+        rows * positions,
+    )
+    return np.stack(parts, axis=1).astype(np.float64)
+
+
+def _busiest(sizes: Features, copies: int, threads: int) -> Features:
+    """Column sums of the thread that has most, if pieces ``f64[n, k]`` are there `copies` times.
+
+    The threads' mean, or more where pieces are few: of the m · t + 1 largest some thread has m + 1.
+    It is exact for equal pieces, and never falls when a piece grows or one more comes.
+    """
+    falling = -np.sort(-sizes, axis=0)
+    ranks = np.arange(0, copies * len(sizes), threads)
+    least = falling[ranks // copies] * np.arange(1, len(ranks) + 1)[:, None]
+    mean = copies * sizes.sum(axis=0) / threads
+    busiest: Features = np.maximum(mean, least.max(axis=0))
+    return busiest
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,18 +202,14 @@ class AttendAllWork:
         """
         lengths = load.lengths.astype(np.float64)
         positions = np.ceil(lengths / PAGE_TOKENS) * PAGE_TOKENS
-        pairs = float((lengths * positions).sum())
-        units = len(lengths) * self.heads
-        share = np.ceil(units / threads) / units
-        sums = np.array(
-            [
-                len(lengths),
-                lengths.sum() * self.head_dim,
-                pairs * self.head_dim,
-                pairs,
-            ]
+        pairs = lengths * positions
+        parts = (
+            np.ones(len(lengths)),
+            lengths * self.head_dim,
+            pairs * self.head_dim,
+            pairs,
         )
-        return np.array([1.0, *(sums * self.heads * share)])
+        return np.array([1.0, *_busiest(np.stack(parts, axis=1), self.heads, threads)])
 
 
 Work = RowWork | AttendWork | AttendAllWork
@@ -328,9 +326,10 @@ def run_bytes(program: Program, load: Lengths, kinds: Mapping[int, Work]) -> flo
     for index, work in kinds.items():
         for operand in program.instructions[index].reads():
             buffer = program.buffers[operand.buffer]
-            if _is_matrix(buffer) and buffer.name not in seen and isinstance(work, RowWork):
+            is_read = isinstance(work, RowWork) and work.weight_bytes > 0
+            if is_read and _is_matrix(buffer) and buffer.name not in seen:
                 seen.add(buffer.name)
-                total += weight_bytes(buffer) if work.weight_bytes else 0
+                total += weight_bytes(buffer)
         if isinstance(work, AttendWork):
             total += work.kv_bytes(load)
     return total

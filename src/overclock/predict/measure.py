@@ -48,7 +48,7 @@ class Kind:
     def name(self) -> str:
         """The kind in a few words."""
         marks = ("int8" if self.int8 else "", "exact" if self.exact else "")
-        return " ".join(filter(None, (self.family, self.format.value, *marks)))
+        return " ".join(filter(None, (self.family, self.format.value, self.head.value, *marks)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,11 @@ def compile_probe(model: Model, kind: Kind) -> Program:
     return compile(model, exact=kind.exact, weight_format=Format.I8 if kind.int8 else None)
 
 
+def output_of(program: Program) -> str:
+    """What a decoder generates from, or what an encoder makes of a text."""
+    return "logits" if program.caches else "embedding"
+
+
 class Bench:
     """A machine with one program loaded, that times batches."""
 
@@ -152,7 +157,7 @@ class Bench:
         _fill(machine, pages)
         self._machine = machine
         self._program = program
-        self.output = next(iter(program.outputs)) if program.caches else "embedding"
+        self.output = output_of(program)
         self._works = works(program, kv)
         self._limits = limits
         self._threads = threads

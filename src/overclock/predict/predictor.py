@@ -67,6 +67,7 @@ class Predictor:
         no_kv = {i: w for i, w in matrices.items() if not isinstance(w, AttendWork)}
         self._weight_bytes = run_bytes(program, empty, no_kv)
         self._row_seconds: dict[tuple[int, int, int, int], float] = {}
+        self._row_times: dict[int, list[list[float]]] = {}
 
     @property
     def threads(self) -> int:
@@ -88,11 +89,15 @@ class Predictor:
         return total + self.overhead(load)
 
     def instructions(self, load: Lengths) -> NDArray[np.float64]:
-        """Seconds of each instruction, ``f64[instructions]``; 0 of those that do not run."""
-        at = self._conditions(self._moved(load))
+        """Seconds of each instruction, ``f64[instructions]``; 0 of those that do not run.
+
+        With `overhead` they are `seconds`.
+        """
+        moved = self._moved(load)
+        at = self._conditions(moved)
         found: dict[Work, float] = {}
-        for work, fit, _ in self._rows:
-            found[work] = fit.seconds(work, load.rows(work.rows), at)
+        for (work, fit, _), times in zip(self._rows, self._times(_step(moved)), strict=True):
+            found[work] = fit.between(times, load.rows(work.rows))
         for other, sums, _ in self._sums:
             found[other] = sums.seconds(other, load, at)
         seconds = np.zeros(len(self._works))
@@ -129,14 +134,24 @@ class Predictor:
 
     def _rowwise(self, load: Lengths, moved: float) -> float:
         """Seconds of all that works row by row; remembered, as batches come again."""
-        step = round(log(max(moved, 1.0)) / MEMORY_STEP)
+        step = _step(moved)
         key = (load.tokens, load.selected, len(load.lengths), step)
         known = self._row_seconds.get(key)
         if known is None:
-            at = self._conditions(exp(step * MEMORY_STEP))
-            known = sum(
-                count * fit.seconds(work, load.rows(work.rows), at)
-                for work, fit, count in self._rows
+            known = self._row_seconds[key] = sum(
+                count * fit.between(times, load.rows(work.rows))
+                for (work, fit, count), times in zip(self._rows, self._times(step), strict=True)
             )
-            self._row_seconds[key] = known
         return known
+
+    def _times(self, step: int) -> list[list[float]]:
+        """The times of all that works row by row at the numbers of rows that were measured."""
+        known = self._row_times.get(step)
+        if known is None:
+            at = self._conditions(exp(step * MEMORY_STEP))
+            known = self._row_times[step] = [fit.times(work, at) for work, fit, _ in self._rows]
+        return known
+
+
+def _step(moved: float) -> int:
+    return round(log(max(moved, 1.0)) / MEMORY_STEP)

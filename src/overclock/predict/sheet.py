@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 
 from overclock.errors import InputError
 from overclock.machine.limits import QUANTITIES, Limits, Quantity
 from overclock.machine.virtual import Roofline
+
+MOST_BYTES = 1 << 20
+"""Of a file with a data sheet."""
+
+LEAST, MOST = 1e-6, 1e9
+"""GB/s, GFLOP/s and GOP/s that a computer may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +33,10 @@ class Sheet:
 
     def __post_init__(self) -> None:
         for limit in (self.read_gbs, self.f32_gflops, self.int8_gops):
-            if not (isfinite(limit) and limit > 0):
+            if not LEAST <= limit <= MOST:
                 raise InputError(
-                    f"a limit of {limit:g} is not possible; a data sheet needs numbers above 0"
+                    f"a limit of {limit:g} is not possible; a data sheet needs numbers of "
+                    f"{LEAST:g} to {MOST:g}"
                 )
 
     def roofline(self) -> Roofline:
@@ -70,15 +76,27 @@ def read_sheet(path: Path, threads: int | None = None) -> Sheet:
     threads: take the limits of so many, or of the nearest lower number that is there; None for
         the most. Raises InputError, which names the file, if it cannot be read or is no sheet.
     """
+    record = _json(path)
+    found = [_limit(path, record, name, threads) for name in QUANTITIES]
+    count = max(count for count, _ in found)
+    name = "".join(sign for sign in str(record.get("cpu", path.stem)) if sign.isprintable())
+    return Sheet(name[:80], count, *(limit for _, limit in found))
+
+
+def _json(path: Path) -> dict[str, object]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise InputError(f"{path} is no data sheet: it has more than {MOST_BYTES >> 20} MiB")
+        record = json.loads(text)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(record, dict):
         raise InputError(f"{path} is no data sheet; write one with `overclock doctor --json`")
-    found = [_limit(path, record, name, threads) for name in QUANTITIES]
-    count = max(count for count, _ in found)
-    return Sheet(str(record.get("cpu", path.stem))[:80], count, *(limit for _, limit in found))
+    return record
 
 
 def _limit(
@@ -96,11 +114,12 @@ def _figures(path: Path, record: dict[str, object], quantity: Quantity) -> dict[
     try:
         pairs = given.items() if isinstance(given, dict) else ()
         figures = {int(count): float(value) for count, value in pairs}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         figures = {}
-    if not figures or not all(isfinite(value) and value > 0 for value in figures.values()):
+    is_possible = all(LEAST <= value <= MOST for value in figures.values())
+    if not figures or not is_possible or min(figures) < 1:
         raise InputError(
-            f"{path} is no data sheet: {quantity} must give numbers above 0 by thread count; "
-            "write one with `overclock doctor --json`"
+            f"{path} is no data sheet: {quantity} must give numbers of {LEAST:g} to {MOST:g} by "
+            "thread count; write one with `overclock doctor --json`"
         )
     return figures

@@ -18,6 +18,9 @@ from overclock.model.model import Model, Tensor
 
 LAYER = re.compile(r"^blk\.(\d+)\.")
 
+FFN_INNER = re.compile(r"\.ffn_(gate|up)\.(weight|bias)$")
+"""What has a row for each number between a layer's feed-forward matrices."""
+
 WIDE = 256
 """Widths stay multiples of this where a format's blocks are as long; else of 32."""
 
@@ -73,14 +76,15 @@ def with_narrow_ffn(model: Model, share: float) -> Model:
     new = round(old * share / step) * step
     if not 0 < new < old:
         raise InputError(
-            f"{share:g} of a width of {old} is not between {step} and it; take 0.1–0.9"
+            f"{share:g} of {model.name}'s feed-forward width of {old}, in steps of {step}, is "
+            f"{new}, which leaves nothing out or nothing over; take another share"
         )
 
     def change(tensor: Tensor) -> Tensor:
         shape = tensor.shape
-        if ".ffn_down.weight" in tensor.name:
+        if tensor.name.endswith(".ffn_down.weight"):
             shape = (shape[0], new)
-        elif ".ffn_" in tensor.name and shape[0] == old:
+        elif FFN_INNER.search(tensor.name):
             shape = (new, *shape[1:])
         return _empty(tensor, shape, tensor.format)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,9 +14,11 @@ from overclock.machine.limits import Limits
 from overclock.model.formats import Format
 from overclock.model.model import Model
 from overclock.predict import variants
+from overclock.predict.book import Book
 from overclock.predict.calibrate import calibrate
 from overclock.predict.kernels import Lengths
-from overclock.predict.measure import kinds_of
+from overclock.predict.measure import Kind as ProbeKind
+from overclock.predict.measure import kinds_of, output_of
 from overclock.predict.predictor import Predictor
 from overclock.predict.sheet import Scale, Sheet, scale_to, sheet_of
 from overclock.program.compiler import compile
@@ -124,7 +127,8 @@ class Oracle:
     again: bool = False
     progress: Progress | None = None
     _predictors: dict[object, Predictor] = field(default_factory=dict)
-    _programs: dict[object, Program] = field(default_factory=dict)
+    _programs: dict[object, tuple[Model, Program]] = field(default_factory=dict)
+    _renewed: set[tuple[ProbeKind, KvFormat, int]] = field(default_factory=set)
 
     def figures(self, case: Case) -> Figures:
         """The figures of a case. Raises InputError for one that is not possible."""
@@ -161,8 +165,9 @@ class Oracle:
         key = (id(case.model), case.int8, case.exact)
         if key not in self._programs:
             weight_format = Format.I8 if case.int8 else None
-            self._programs[key] = compile(case.model, exact=case.exact, weight_format=weight_format)
-        return self._programs[key]
+            program = compile(case.model, exact=case.exact, weight_format=weight_format)
+            self._programs[key] = case.model, program  # the model stays, and so does its identity
+        return self._programs[key][1]
 
     def _predictor(self, case: Case, program: Program) -> Predictor:
         key = (id(program), case.kv, case.threads, case.computer)
@@ -174,10 +179,19 @@ class Oracle:
         here = machine_limits.usable_cores()
         threads = min(case.threads, here) if case.computer else case.threads
         kinds = kinds_of(case.model, int8=case.int8, exact=case.exact)
-        wanted = [(kind, program) for kind in kinds]
-        book = calibrate(wanted, case.kv, threads, again=self.again)
+        book = self._book(kinds, program, case.kv, threads)
         known = machine_limits.load_or_measure(threads)
-        return Predictor(program, case.kv, book, known, output(program), _scale(case, known))
+        return Predictor(program, case.kv, book, known, output_of(program), _scale(case, known))
+
+    def _book(
+        self, kinds: Sequence[ProbeKind], program: Program, kv: KvFormat, threads: int
+    ) -> Book:
+        """The book with a program's kernels; those to be measured again are that once."""
+        if self.again:
+            old = [kind for kind in kinds if (kind, kv, threads) not in self._renewed]
+            calibrate([(kind, program) for kind in old], kv, threads, again=True)
+            self._renewed.update((kind, kv, threads) for kind in old)
+        return calibrate([(kind, program) for kind in kinds], kv, threads)
 
     def _speed(self, case: Case, predictor: Predictor) -> float:
         if predictor.keeps_kv:
@@ -191,19 +205,26 @@ class Oracle:
 
     def _limit(self, case: Case, program: Program) -> float:
         """The speed at which every instruction would reach its limit."""
-        load = load_of(case, bool(program.caches))
         coster = Coster(program, case.kv)
-        counted = coster.of(
-            Load(tuple(load.lengths.tolist()), tuple(load.contexts.tolist()), load.selected),
-            output(program),
-        )
-        moved = float(counted[:, 1].sum() + counted[:, 3].sum())
-        sheet, bandwidth = _computer(case, moved)
-        peaks = np.where(coster.integers, sheet.int8_gops, sheet.f32_gflops)
-        seconds = np.maximum(
-            counted[:, 1:].sum(axis=1) / (1e9 * bandwidth), counted[:, 0] / (1e9 * peaks)
-        )
-        return float(case.streams * tokens_a_tick(case) / seconds.sum())
+        if program.caches:
+            seconds = _least_seconds(case, coster, load_of(case, True))
+        else:
+            ticks = (replace(case, streams=texts) for texts in text_ticks(case))
+            seconds = sum(_least_seconds(each, coster, load_of(each, False)) for each in ticks)
+        return case.streams * tokens_a_tick(case) / seconds
+
+
+def _least_seconds(case: Case, coster: Coster, load: Lengths) -> float:
+    """A run's time if every instruction reached its limit."""
+    counted = coster.of(
+        Load(tuple(load.lengths.tolist()), tuple(load.contexts.tolist()), load.selected),
+        output_of(coster.program),
+    )
+    moved = float(counted[:, 1].sum() + counted[:, 3].sum())
+    sheet, bandwidth = _computer(case, moved)
+    peaks = np.where(coster.integers, sheet.int8_gops, sheet.f32_gflops)
+    memory = counted[:, 1:].sum(axis=1) / (1e9 * bandwidth)
+    return float(np.maximum(memory, counted[:, 0] / (1e9 * peaks)).sum())
 
 
 def _computer(case: Case, moved: float) -> tuple[Sheet, float]:
@@ -212,11 +233,6 @@ def _computer(case: Case, moved: float) -> tuple[Sheet, float]:
         return case.computer, case.computer.read_gbs
     known = machine_limits.load_or_measure(case.threads)
     return sheet_of(known, case.threads), known.bandwidth(max(moved, 1.0), case.threads)
-
-
-def output(program: Program) -> str:
-    """What a decoder generates from, or what an encoder makes of a text."""
-    return "logits" if program.caches else "embedding"
 
 
 def load_of(case: Case, keeps_kv: bool) -> Lengths:
@@ -275,8 +291,6 @@ def _scale(case: Case, known: Limits) -> Scale | None:
 
 # -- what can be changed ----------------------------------------------------------------------
 
-PARTS = {"weights", "kv", "threads", "streams", "context", "layers", "ffn", "speculation"}
-
 FORMATS = (Format.F16, Format.Q8_0, Format.Q6_K, Format.Q4_K, Format.Q4_1, Format.Q4_0)
 
 KV_FORMATS: tuple[KvFormat, ...] = ("f32", "f16", "i8")
@@ -293,15 +307,24 @@ NARROW = (0.75, 0.5)
 def changes(base: Case, parts: Mapping[str, Sequence[object]] | None = None) -> list[Case]:
     """Cases that differ from `base` in one thing each.
 
-    parts: what to change, and to what; None for what is worth a look in any model. See `PARTS`.
+    parts: what to change, and to what: weights, kv, threads, streams, context, layers (how many
+        are left out), ffn (the share that stays), speculation (chance and guesses). None for what
+        is worth a look, as far as the model allows it
 
-    Raises InputError for a change that the model does not allow.
+    Raises InputError for a change that the model or this computer does not allow.
     """
-    chosen = _usual(base) if parts is None else parts
-    found: list[Case] = []
-    for part, values in chosen.items():
-        found += [_changed(base, part, value) for value in values]
+    if parts is not None:
+        found = [_changed(base, part, value) for part, values in parts.items() for value in values]
+    else:
+        found = list(_possible(base, _usual(base)))
     return [each for each in found if _differs(base, each)]
+
+
+def _possible(base: Case, parts: Mapping[str, Sequence[object]]) -> Iterator[Case]:
+    for part, values in parts.items():
+        for value in values:
+            with suppress(InputError):
+                yield _changed(base, part, value)
 
 
 def _usual(base: Case) -> dict[str, Sequence[object]]:
@@ -315,31 +338,51 @@ def _usual(base: Case) -> dict[str, Sequence[object]]:
         "weights": FORMATS if is_decoder else ("int8",),
     }
     if is_decoder:
-        room = base.model.config.context
         parts["kv"] = KV_FORMATS
-        parts["context"] = [context for context in CONTEXTS if context < room]
+        parts["context"] = CONTEXTS
         parts["speculation"] = SPECULATION
-    if base.model.config.width % 256:
-        blocks = {Format.Q6_K, Format.Q4_K}
-        parts["weights"] = [each for each in parts["weights"] if each not in blocks]
     return parts
 
 
 def _changed(base: Case, part: str, value: object) -> Case:
+    """The base with one thing changed. Raises InputError if that is not possible."""
+    is_decoder = base.model.config.family == "llama"
+    if not is_decoder and part in ("kv", "speculation"):
+        raise InputError(f"{base.model.name} is an encoder, which has no {part} to change")
+    case = _with(base, part, value, is_decoder)
+    room = base.model.config.context
+    needed = case.context + (1 + case.drafts if is_decoder else 0)
+    if needed > room:
+        raise InputError(
+            f"{case.what}: {needed:,} tokens are more than the {room:,} that {base.model.name} has "
+            "room for; take less"
+        )
+    cores = machine_limits.usable_cores()
+    if part == "threads" and case.threads > cores:
+        raise InputError(
+            f"{case.what}: this computer has {cores} cores, and with more threads nothing can be "
+            "measured; for another computer give its data sheet with --computer"
+        )
+    return case
+
+
+def _with(base: Case, part: str, value: object, is_decoder: bool) -> Case:
     model = base.model
     match part, value:
         case "weights", "int8":
+            if is_decoder:
+                raise InputError("only encoders become int8 on load; take another weight format")
             return replace(base, what="weights int8", group=part, int8=True)
         case "weights", str(name):
             format = _format(name)
             changed = variants.with_format(model, format)
-            return replace(base, what=f"weights {format}", group=part, model=changed)
+            return replace(base, what=f"weights {format}", group=part, model=changed, int8=False)
         case "kv", ("f32" | "f16" | "i8") as kv:
             return replace(base, what=f"KV {kv}", group=part, kv=kv)
         case "threads", int(threads):
             return replace(base, what=_count(threads, "thread"), group=part, threads=threads)
         case "streams", int(streams):
-            what = _count(streams, "stream" if model.config.family == "llama" else "text")
+            what = _count(streams, "stream" if is_decoder else "text")
             return replace(base, what=what, group=part, streams=streams)
         case "context", int(context):
             return replace(base, what=f"context {context:,}", group=part, context=context)
@@ -371,8 +414,8 @@ def _count(count: int, what: str) -> str:
 
 def _differs(base: Case, case: Case) -> bool:
     """Whether a change changes anything."""
-    if case.group == "weights" and not case.int8:
-        kinds = [kinds_of(each.model) for each in (base, case)]
+    if case.group == "weights":
+        kinds = [kinds_of(each.model, int8=each.int8) for each in (base, case)]
         return kinds[0] != kinds[1]
     same = ("kv", "threads", "streams", "context", "int8", "drafts", "computer")
     return case.model is not base.model or any(

@@ -23,7 +23,7 @@ class Coster:
 
     def __init__(self, program: Program, kv: KvFormat) -> None:
         self.program = program
-        self._kv = kv
+        self.kv = kv
         self._needed = {output: program.needed_for(output) for output in program.outputs}
         self._alike: dict[Hashable, list[int]] = {}
         for index, instruction in enumerate(program.instructions):
@@ -52,11 +52,11 @@ class Coster:
     def _cost(self, signature: Hashable, index: int, load: Load) -> Cost:
         instruction = self.program.instructions[index]
         if instruction.op in BY_SEQUENCE:
-            return cost(self.program, instruction, load, self._kv)
+            return cost(self.program, instruction, load, self.kv)
         key = (signature, sum(load.lengths), load.selected, len(load.lengths))
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = cost(self.program, instruction, load, self._kv)
+            known = self._known[key] = cost(self.program, instruction, load, self.kv)
         return known
 
 

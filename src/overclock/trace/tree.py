@@ -67,7 +67,7 @@ def timeline(recorder: Recorder, program: Program) -> Node:
 
 
 def accounted(tree: Node) -> float:
-    """Seconds of a timeline that something explains, in all its depth; at most what there are."""
+    """Seconds of a timeline that something explains, in all its depth; never more than all."""
     if tree.name == UNACCOUNTED:
         return 0.0
     if not tree.children:
