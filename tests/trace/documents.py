@@ -74,6 +74,7 @@ def document(
         "limits": LIMITS if limits else None,
         "load": LOAD if load else None,
         **account(clock),
+        **waiting(clock, limits),
         "instructions": instructions(clock, limits),
         "ticks": clock.ticks,
         "requests": [request(asked, clock.now) for asked in clock.asked],
@@ -142,6 +143,13 @@ def account(clock: Simulated) -> Document:
         "accounted_share": (wall - unaccounted) / wall,
         "tree": node("wall", wall, children),
     }
+
+
+def waiting(clock: Simulated, limits: bool) -> Document:
+    """What two threads waited for, and how much of the limit all instructions reached."""
+    seconds, busy = sum(totals(clock, "ns")), sum(totals(clock, "busy_ns"))
+    share = float(clock.attainable.sum()) / seconds if limits and seconds else None
+    return {"wait_s": max(0.0, 2 * seconds - busy), "limit_share": share}
 
 
 def execution(clock: Simulated, seconds: float) -> list[Document]:

@@ -132,6 +132,8 @@ def document(these: list[Document], **changes: object) -> Document:
         "wall_s": 1.0,
         "accounted_s": 0.99,
         "accounted_share": 0.99,
+        "wait_s": 0.0,
+        "limit_share": None,
         "tree": {
             "name": "all",
             "seconds": 1.0,

@@ -105,6 +105,9 @@ def t_tails(t: float, freedom: float) -> float:
     """Probability that Student's t is at least as far from 0 as `t`."""
     if isinf(t):
         return 0.0
+    near = t * t / (freedom + t * t)
+    if near < 0.5:  # 1 − near would round a small t away
+        return 1.0 - incomplete_beta(0.5, freedom / 2, near)
     return incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
 
 

@@ -207,7 +207,8 @@ WHOLE = _object(
     _all(_words, "created", "overclock")
     | {"kind": _words, "what": _object({}), "model": MODEL, "machine": MACHINE}
     | {"limits": _or_null(LIMITS), "load": _or_null(_object({}))}
-    | _all(_amount, "wall_s", "accounted_s", "accounted_share")
+    | _all(_amount, "wall_s", "accounted_s", "accounted_share", "wait_s")
+    | {"limit_share": _or_null(_amount)}
     | {"instructions": _list(INSTRUCTION, MOST_INSTRUCTIONS), "ticks": _list(TICK, MOST_TICKS)}
     | {"requests": _list(REQUEST, MOST_TICKS)}
 )
