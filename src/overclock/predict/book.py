@@ -27,13 +27,13 @@ from overclock.predict.kernels import RowWork, Work
 from overclock.predict.measure import Overhead
 from overclock.settings import cache_directory
 
-VERSION = 3
+VERSION = 4
 
 ESSENTIAL_PARTS = {"matmul": 3, "gated_matmul": 3, "attend": 2}
 """Parts of a key that decide how fast a kernel is: for products the opcode and the formats of
 weights and activations, for attention that of KV, for all others the opcode."""
 
-SUM_PARTS = {"attend": 9, "attend_all": 5}
+SUM_PARTS = {"attend": 10, "attend_all": 5}
 ROW_PARTS = {"matmul": 3, "gated_matmul": 3}
 OVERHEAD_PARTS = 3
 """Weights of a formula by its opcode, two if it is not here; and of the overhead."""

@@ -12,7 +12,7 @@ from overclock.machine.limits import Limits
 from overclock.predict import book as books
 from overclock.predict import probes
 from overclock.predict.book import Book
-from overclock.predict.fit import Sample
+from overclock.predict.fit import NEAR_BYTES, Sample
 from overclock.predict.kernels import Lengths, RowWork, works
 from overclock.predict.measure import (
     Bench,
@@ -73,7 +73,7 @@ def measure(kind: Kind, kv: KvFormat, threads: int, known: Limits, *, attention:
     overheads: list[Overhead] = []
     rows = row_shapes(kind.family)
     attending = attention_shapes(kind.family) if attention else []
-    for bench in _benches(kind, kv, threads, known, probes.NEAR_BYTES, [*rows, *attending]):
+    for bench in _benches(kind, kv, threads, known, NEAR_BYTES, [*rows, *attending]):
         for shape in rows:
             found, beside = bench.measure(shape)
             near += [each for each in found if attention or isinstance(each.work, RowWork)]

@@ -17,6 +17,9 @@ BLEND = 3.0
 """How sharply a kernel turns from bound by arithmetic to bound by memory: the power of the mean
 that both times are put together by. Two equal times make 1.26 of one."""
 
+NEAR_BYTES = 64 << 20
+"""What a run goes through at least to be measured: more than a core's own caches hold."""
+
 BLOCK_ROWS = 512
 """Rows that share an unpacked panel: more are further pieces for the threads."""
 
@@ -26,7 +29,7 @@ class Sample:
     """One kernel's measured time in one batch.
 
     moved: bytes of weights and KV that the whole run goes through; bytes_per_second: what memory
-    gives for so many
+    gives for so many; farness: seconds that a byte takes longer than it would from nearby
     """
 
     work: Work
@@ -34,6 +37,7 @@ class Sample:
     seconds: float
     moved: float
     bytes_per_second: float
+    farness: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,16 @@ class Conditions:
     def bytes_per_second(self) -> float:
         """What memory gives."""
         return self.bandwidth(self.moved) * self.scale.memory
+
+    @property
+    def farness(self) -> float:
+        """Seconds that a byte takes longer than it would from nearby."""
+        return farness(self.bandwidth, self.moved) / self.scale.memory
+
+
+def farness(bandwidth: Callable[[float], float], moved: float) -> float:
+    """Seconds that a byte takes longer in a run through `moved` bytes than from nearby."""
+    return max(0.0, 1.0 / bandwidth(moved) - 1.0 / bandwidth(NEAR_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +164,15 @@ def _farness(at: Conditions, near: float, far: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class SumFit:
-    """A kernel whose time is linear in features of the batch, bytes of KV the last one."""
+    """A kernel whose time is linear in features of the batch; the last two are of KV's bytes."""
 
     weights: tuple[float, ...]
 
     def seconds(self, work: Work, load: Lengths, at: Conditions) -> float:
         """The time of one instruction."""
-        features = features_of(work, load, at.threads, at.bytes_per_second)
+        features = features_of(work, load, at.threads, at.bytes_per_second, at.farness)
         parts = features * np.array(self.weights)
-        memory = parts[-1] if isinstance(work, AttendWork) else 0.0
+        memory = parts[-2:].sum() if isinstance(work, AttendWork) else 0.0
         return float(memory + (parts.sum() - memory) / at.scale.f32)
 
 
@@ -166,19 +180,24 @@ Fit = RowFit | SumFit
 
 
 def features_of(
-    work: Work, load: Lengths, threads: int, bytes_per_second: float
+    work: Work, load: Lengths, threads: int, bytes_per_second: float, farness: float
 ) -> NDArray[np.float64]:
-    """What an attention's time is linear in, with the time of reading its KV as the last."""
+    """What an attention's time is linear in.
+
+    Of KV pages the last two are the time of reading them, and how much of it is because they come
+    from far: the kernel asks ahead for what is near, and waits for the rest.
+    """
     assert not isinstance(work, RowWork)
     own = work.features(load, threads)
     if isinstance(work, AttendWork):
-        return np.append(own, work.kv_bytes(load) / bytes_per_second)
+        size = work.kv_bytes(load)
+        return np.append(own, (size / bytes_per_second, size * farness))
     return own
 
 
 def fit_sums(samples: Sequence[Sample], threads: int) -> SumFit:
     """The formula of an attention."""
-    rows = [features_of(s.work, s.load, threads, s.bytes_per_second) for s in samples]
+    rows = [features_of(s.work, s.load, threads, s.bytes_per_second, s.farness) for s in samples]
     weights = non_negative(np.array(rows), np.array([each.seconds for each in samples]))
     return SumFit(tuple(weights.tolist()))
 

@@ -14,7 +14,7 @@ from overclock.machine.machine import Batch, Machine
 from overclock.model.formats import Format
 from overclock.model.model import Model
 from overclock.predict import probes
-from overclock.predict.fit import Sample
+from overclock.predict.fit import Sample, farness
 from overclock.predict.kernels import Lengths, Work, run_bytes, works
 from overclock.program.compiler import compile
 from overclock.program.program import PAGE_TOKENS, KvFormat, Program
@@ -167,16 +167,19 @@ class Bench:
         load = Lengths.of(*shape)
         needed = self._program.needed_for(self.output)
         moved = run_bytes(self._program, load, {index: self._works[index] for index in needed})
-        bandwidth = 1e9 * self._limits.bandwidth(moved, self._threads)
+        far = farness(self._bandwidth, moved)
         seconds, beside = self._times(batch_of(self._program, shape, self.output))
         groups: dict[Work, list[float]] = {}
         for index in needed:
             groups.setdefault(self._works[index], []).append(float(seconds[index]))
         samples = [
-            Sample(work, load, float(np.mean(times)), moved, bandwidth)
+            Sample(work, load, float(np.mean(times)), moved, self._bandwidth(moved), far)
             for work, times in groups.items()
         ]
         return samples, Overhead(load, beside)
+
+    def _bandwidth(self, moved: float) -> float:
+        return 1e9 * self._limits.bandwidth(max(moved, 1.0), self._threads)
 
     def seconds(self, shape: Shape) -> float:
         """A whole run."""

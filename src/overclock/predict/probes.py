@@ -18,11 +18,8 @@ from overclock.model.formats import LAYOUTS, Format, byte_size
 from overclock.model.later import Later
 from overclock.model.model import Config, Model, Tensor, Text
 
-NEAR_BYTES = 64 << 20
-"""Of a probe's layers together: more than the caches that a core has for itself."""
-
 FAR_BYTES = 384 << 20
-"""More than the part of a shared cache that a process gets."""
+"""Of a probe's layers together: more than the part of a shared cache that a process gets."""
 
 CHECK_BYTES = 128 << 20
 
