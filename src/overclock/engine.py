@@ -106,7 +106,7 @@ class LLM(Closing):
         if self.model.config.family == "bert":
             raise InputError(f"{self.model.name} is an encoder; open it with Encoder (embed)")
         self.model.text.get()
-        self.context = _checked_context(context, self.model)
+        self.context = checked_context(context, self.model)
         self.settings = settings or ClockSettings()
         own = self._load_adapters(adapters) if adapters else []
         self.program: Program = compile(
@@ -358,7 +358,8 @@ def _pieces(reply: Reply) -> Generator[Piece]:
         reply.cancel()
 
 
-def _checked_context(context: int | None, model: Model) -> int:
+def checked_context(context: int | None, model: Model) -> int:
+    """Most tokens of a request, as `LLM` takes it. Raises InputError for more than there can be."""
     if context is None:
         return min(model.config.context, DEFAULT_CONTEXT)
     if type(context) is not int or not 1 <= context <= model.config.context:

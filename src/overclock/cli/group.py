@@ -17,6 +17,7 @@ COMMANDS = (
     "pull",
     "evaluate",
     "bench",
+    "simulate",
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf, isfinite
 
@@ -64,12 +64,17 @@ class Found:
 
 
 class Crowd:
-    """As many requests as a server can take at any time: each that ends is followed by the next."""
+    """More and more requests, until so many are there at any time.
+
+    It begins with one, since what a clock knows of its ticks comes from few requests: one that has
+    only ever seen a crowd gets less done.
+    """
 
     def __init__(self, workload: Workload, at_once: int, count: int) -> None:
         self._requests = workload.requests()
         self._left = count
-        self._due = [0.0] * at_once
+        self._missing = at_once - 1
+        self._due = [0.0]
 
     @property
     def next_at(self) -> float:
@@ -82,8 +87,9 @@ class Crowd:
         return replace(next(self._requests), at=self._due.pop(0), deadline_s=None)
 
     def ended(self, arrival: Arrival, at: float) -> None:
-        """Another one comes at once."""
-        self._due.append(at)
+        """The next one comes at once, and another one as long as some are missing."""
+        self._due += [at] * (2 if self._missing else 1)
+        self._missing = max(0, self._missing - 1)
 
 
 def capacity(setup: Setup, workload: Workload) -> float:
@@ -102,7 +108,7 @@ def capacity(setup: Setup, workload: Workload) -> float:
     return (last - first) / (ends[last] - ends[first])
 
 
-def sweep(setup: Setup, workload: Workload, rates: list[float]) -> Iterator[Result]:
+def sweep(setup: Setup, workload: Workload, rates: Sequence[float]) -> Iterator[Result]:
     """The same requests at several rates."""
     for rate in rates:
         yield simulate(setup, workload.at_rate(rate))
