@@ -15,7 +15,7 @@ from overclock.engine import LLM
 from overclock.errors import OverloadError
 from overclock.program.program import KvFormat
 from overclock.simulate.measure import Sample
-from overclock.simulate.run import Progress, Result, result_of
+from overclock.simulate.run import RETRY_S, Progress, Result, result_of
 from overclock.simulate.station import Log, Prompts, Served, Setup, fit
 from overclock.simulate.tempo import Tempo
 from overclock.simulate.workload import Arrival, Source, Workload
@@ -165,7 +165,7 @@ class _Run:
                 arrival = source.take()
                 came.append(arrival)
                 if not self._submit(arrival):
-                    source.ended(arrival, arrival.at)
+                    source.ended(arrival, arrival.at + RETRY_S)
                 progress(arrival.at, self._workload.duration)
             else:
                 self._wait(source)

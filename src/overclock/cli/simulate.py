@@ -159,7 +159,7 @@ def _highest(setup: Setup, work: Workload, target: Target, show: Show) -> None:
     if found.best is None:
         verdict = "no rate meets the target: a request that is alone takes too long already"
     else:
-        verdict = f"{found.best.rate:.3g} requests/s are the most that meet the target"
+        verdict = f"{found.best.nominal:.3g} requests/s are the most that meet the target"
     show.several(found.tried, verdict, found.best)
 
 

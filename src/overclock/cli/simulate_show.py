@@ -58,7 +58,7 @@ class Show:
 
     def several(self, results: Sequence[Result], says: str, best: Result | None) -> None:
         """Several loads, and which of them was looked for."""
-        ordered = sorted(results, key=lambda each: (each.rate, each.replicas))
+        ordered = sorted(results, key=lambda each: (each.nominal, each.replicas))
         table = [self._heads(), *(self._row(each) for each in ordered)]
         if self._html is not None:
             from overclock.simulate import page
@@ -108,7 +108,7 @@ class Show:
             *(f"{1e3 * each:.1f}" for each in result.gap.percentiles(percents)),
         ]
         return (
-            f"{result.rate:.4g}",
+            f"{result.nominal:.4g}",
             f"{result.replicas}",
             f"{result.throughput:.4g}",
             f"{result.tokens_per_second:,.0f}",
@@ -160,7 +160,7 @@ def in_short(result: Result) -> str:
     first, gap = result.first.percentile(95), 1e3 * result.gap.percentile(95)
     stable = "" if result.is_stable else ", unstable"
     return (
-        f"{result.rate:.4g} requests/s{replicas}: 95 % have their first token after {first:.3f} s, "
+        f"{result.nominal:.4g} requests/s{replicas}: 95 % have their first token after {first:.3f} s, "
         f"then one every {gap:.1f} ms{stable}"
     )
 
@@ -169,6 +169,7 @@ def record(result: Result) -> dict[str, object]:
     """A result as `--json` prints it; times are in seconds."""
     return {
         "rate": result.rate,
+        "nominal_rate": result.nominal,
         "replicas": result.replicas,
         "stable": result.is_stable,
         "requests": result.came,

@@ -60,8 +60,8 @@ def of_run(result: Result, target: Target) -> list[str]:
 
 def of_sweep(results: Sequence[Result], target: Target) -> list[str]:
     """The charts of several loads, by what came a second."""
-    ordered = sorted(results, key=lambda each: each.rate)
-    rates = [each.rate for each in ordered]
+    ordered = sorted(results, key=lambda each: each.nominal)
+    rates = [each.nominal for each in ordered]
     x = axis("requests/s that come", rates)
     percent = target.percent
     served = Line("served", rates, [each.throughput for each in ordered])

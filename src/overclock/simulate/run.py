@@ -20,6 +20,9 @@ Balance = Literal["least", "round-robin", "random"]
 
 MOST_REPLICAS = 4096
 
+RETRY_S = 1.0
+"""A user who was refused waits so long before all else."""
+
 PILED_UP = 0.05
 """A load is unstable if more than this part of what comes is left lying …"""
 
@@ -76,8 +79,13 @@ class Result:
 
     @property
     def rate(self) -> float:
-        """Requests a second that came."""
+        """Requests a second that came; `nominal` is what was asked for, if a rate was."""
         return self.came / self.workload.duration if self.workload.duration else inf
+
+    @property
+    def nominal(self) -> float:
+        """The rate of the workload, or what came if it has none."""
+        return self.rate if self.workload.rate is None else self.workload.rate
 
     @property
     def throughput(self) -> float:
@@ -133,7 +141,7 @@ def drive(
             arrival = source.take()
             came.append(arrival)
             if not choose().submit(arrival):
-                source.ended(arrival, arrival.at)
+                source.ended(arrival, arrival.at + RETRY_S)
             progress(arrival.at)
         else:
             for served in station.tick(source.next_at):

@@ -8,7 +8,7 @@ from math import inf
 
 from overclock.clock.answer import Answer
 from overclock.clock.clock import Clock
-from overclock.clock.completion import FinishReason, Piece
+from overclock.clock.completion import Completion, FinishReason, Piece
 from overclock.clock.request import Generate
 from overclock.clock.roster import Event
 from overclock.clock.sequence import Ticket
@@ -176,8 +176,9 @@ class Station:
         self._machine.generating, self._machine.rest = 0, []
         events = self.clock.tick()
         self._note(started)
+        late = [self._serve(event) for event in events if not _is_whole(event)]
         self._catch_up()
-        served = [self._serve(event) for event in events]
+        served = late + [self._serve(event) for event in events if _is_whole(event)]
         self.log.served += served
         return served
 
@@ -230,10 +231,9 @@ class Station:
         )
 
     def _serve(self, event: Event) -> Served:
+        """A request ends now."""
         arrival = self._open.pop(event.ticket)
-        assert isinstance(event.content, Piece)
-        completion = event.content.completion
-        assert completion is not None
+        completion = _completion(event)
         first = completion.timing.first_token_s
         lost = self._lost.pop(event.ticket.answer, None) if self._lost else None
         if lost is not None and completion.finish_reason == "length":
@@ -247,3 +247,13 @@ class Station:
             cached=completion.usage.cached_tokens,
             finish=completion.finish_reason,
         )
+
+
+def _completion(event: Event) -> Completion:
+    assert isinstance(event.content, Piece)
+    assert event.content.completion is not None
+    return event.content.completion
+
+
+def _is_whole(event: Event) -> bool:
+    return _completion(event).finish_reason == "length"

@@ -137,7 +137,7 @@ def highest_rate(
             low = middle
         else:
             high = middle
-    return Found(_best(tried, target, lambda each: each.rate), tried)
+    return Found(_best(tried, target, lambda each: each.nominal), tried)
 
 
 def fewest_replicas(

@@ -1,0 +1,106 @@
+"""The tempo of a data sheet against the virtual machine, which costs every instruction."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from overclock.errors import InputError
+from overclock.machine.machine import Batch
+from overclock.machine.virtual import Roofline, VirtualMachine
+from overclock.model.load import load
+from overclock.program.compiler import compile
+from overclock.program.program import PAGE_TOKENS, KvFormat
+from overclock.simulate.sheet import read_sheet
+from overclock.simulate.tempo import RooflineTempo, tempo_for
+from tests.checkpoints import FIXTURES
+
+# Slow operations, slow memory, and both in balance; int8 products have their own limit.
+LIMITS = [Roofline(1e12, 1e6, 3e6), Roofline(1e6, 1e12), Roofline(2e7, 1e8, 5e8)]
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma3", "qwen3"])
+@pytest.mark.parametrize("kv", ["f16", "i8"])
+def test_runs_take_what_the_virtual_machine_says(name: str, kv: KvFormat) -> None:
+    program = compile(load(FIXTURES / name))
+    rng = np.random.default_rng(5)
+    for limits in LIMITS:
+        machine = VirtualMachine(limits, kv)
+        machine.load(program, {}, pages=256)
+        tempo = RooflineTempo(program, limits, kv)
+        for sequences in (1, 1, 2, 7):
+            for longest in (1, 9):
+                lengths = rng.integers(1, longest + 1, sequences).astype(np.int32)
+                contexts = rng.integers(0, program.context - longest, sequences).astype(np.int32)
+                selected = int(rng.integers(1, lengths.sum() + 1))
+                machine.run(_batch(lengths, contexts, selected))
+                predicted = tempo.run(lengths, contexts, selected)
+                assert predicted == pytest.approx(machine.last_seconds, rel=1e-9)
+
+
+def _batch(lengths: np.ndarray, contexts: np.ndarray, selected: int) -> Batch:  # type: ignore[type-arg]
+    tokens = int(lengths.sum())
+    most = -(-int((lengths + contexts).max()) // PAGE_TOKENS)
+    pages = np.arange(len(lengths) * most, dtype=np.int32).reshape(len(lengths), most)
+    return Batch(
+        token_ids=np.zeros(tokens, np.int32),
+        starts=np.concatenate(([0], np.cumsum(lengths))).astype(np.int32),
+        contexts=contexts,
+        pages=pages,
+        output_rows=np.arange(selected, dtype=np.int32),
+        output="logits",
+    )
+
+
+SHEET = {
+    "read_bandwidth_gbs": {"1": 10.0, "4": 40.0},
+    "f32_gflops": {"1": 50.0, "4": 200.0},
+    "int8_gops": {"1": 200.0, "4": 800.0},
+    "cpu": "a processor",
+}
+
+
+def test_a_sheet_of_another_computer(tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.json"
+    sheet.write_text(json.dumps(SHEET))
+    assert read_sheet(sheet) == Roofline(40e9, 200e9, 800e9)
+    assert read_sheet(sheet, 3) == Roofline(10e9, 50e9, 200e9)
+    program = compile(load(FIXTURES / "llama"))
+    one, four = (tempo_for(program, "f16", threads, sheet) for threads in (1, 4))
+    batch = np.array([5], np.int32), np.array([3], np.int32), 1
+    assert one.run(*batch) == pytest.approx(4 * four.run(*batch))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        json.dumps(SHEET | {"int8_gops": {}}),
+        json.dumps(SHEET | {"int8_gops": [1, 2]}),
+        json.dumps(SHEET | {"int8_gops": 5}),
+        json.dumps(SHEET | {"int8_gops": {"1": 0}}),
+        json.dumps(SHEET | {"int8_gops": {"1": float("nan")}}),
+        json.dumps(SHEET | {"int8_gops": {"one": 1}}),
+        json.dumps(SHEET | {"int8_gops": {"1": None}}),
+    ],
+)
+def test_a_file_that_is_no_sheet(text: str, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.json"
+    sheet.write_text(text)
+    with pytest.raises(InputError, match=r"sheet\.json"):
+        read_sheet(sheet)
+
+
+def test_a_sheet_that_is_not_there_or_too_short(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_sheet(tmp_path / "nothing.json")
+    sheet = tmp_path / "sheet.json"
+    sheet.write_text(json.dumps(SHEET | {"f32_gflops": {"4": 1.0}}))
+    with pytest.raises(InputError, match="f32_gflops for 2 threads"):
+        read_sheet(sheet, 2)
