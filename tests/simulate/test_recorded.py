@@ -126,8 +126,7 @@ def test_any_file_is_a_load_or_an_error(
     path.write_bytes(text)
     try:
         load = read_recorded(path)
-    except InputError as error:
-        assert str(path) in str(error)
+    except InputError:
         return
     times = [each.at for each in load.arrivals]
     assert times[0] == 0

@@ -42,9 +42,11 @@ def test_lengths(text: str, lengths: Lengths, mean: float, deviation: float) -> 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "0", "-3", "1.5", "nan", "inf", "fixed:", "fixed:1,2", "uniform:3", "uniform:9,3"]
-    + ["uniform:0,3", "lognormal:5", "lognormal:0,1", "lognormal:5,-1", "lognormal:5,nan"]
-    + ["any:", "any:1,0", "normal:3,4", "1e300", "lognormal:5,1,1"],
+    [
+        *("", "x", "0", "-3", "1.5", "nan", "inf", "fixed:", "fixed:1,2", "uniform:3", "1e300"),
+        *("uniform:9,3", "uniform:0,3", "lognormal:5", "lognormal:0,1", "lognormal:5,-1"),
+        *("lognormal:5,nan", "lognormal:5,1,1", "any:", "any:1,0", "normal:3,4"),
+    ],
 )
 def test_words_that_are_no_lengths(text: str) -> None:
     with pytest.raises(InputError, match="says nothing about numbers of tokens"):

@@ -160,8 +160,8 @@ def in_short(result: Result) -> str:
     first, gap = result.first.percentile(95), 1e3 * result.gap.percentile(95)
     stable = "" if result.is_stable else ", unstable"
     return (
-        f"{result.nominal:.4g} requests/s{replicas}: 95 % have their first token after {first:.3f} s, "
-        f"then one every {gap:.1f} ms{stable}"
+        f"{result.nominal:.4g} requests/s{replicas}: 95 % of first tokens within {first:.3f} s, "
+        f"of gaps within {gap:.1f} ms{stable}"
     )
 
 

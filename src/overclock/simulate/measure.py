@@ -90,7 +90,7 @@ def count_steps(came: Sequence[float], went: Sequence[float]) -> Steps:
     steps = Steps()
     ordered = times[order]
     counts = np.cumsum(changes[order])
-    last = np.append(np.diff(ordered) > 0, True)  # of those at the same time, the last one holds
+    last = np.diff(ordered, append=np.inf) > 0  # of those at the same time, the last one holds
     for at, value in zip(ordered[last].tolist(), counts[last].tolist()):
         steps.note(at, value)
     return steps
