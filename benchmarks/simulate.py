@@ -14,7 +14,6 @@ import argparse
 import time
 
 from common import add_report_options, number, report, table
-
 from overclock.engine import LLM
 from overclock.program.program import KvFormat
 from overclock.simulate.lengths import parse_lengths
@@ -47,6 +46,12 @@ def hour(setup: Setup, sizes: Sizes) -> tuple[float, Result]:
     return time.perf_counter() - started, result
 
 
+def row(share: float, each: Comparison) -> tuple[str, str, str, str]:
+    """One quantity at one load."""
+    name = f"{share:.0%} load: {each.name} ({each.unit})"
+    return name, number(each.predicted), number(each.measured), f"{each.error:+.1%}"
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -67,15 +72,7 @@ def main() -> None:
         figures: dict[str, object] = {"capacity": {"predicted": predicted, "measured": most}}
         for share in SHARES:
             measured, found = errors(llm, setup, load.at_rate(share * most))
-            for each in found:
-                rows.append(
-                    (
-                        f"{share:.0%} load: {each.name} ({each.unit})",
-                        number(each.predicted),
-                        number(each.measured),
-                        f"{each.error:+.1%}",
-                    )
-                )
+            rows += [row(share, each) for each in found]
             figures[f"{share:.0%}"] = {each.name: [each.predicted, each.measured] for each in found}
             figures[f"{share:.0%} busy"] = measured.busy
     seconds, result = hour(setup, sizes)

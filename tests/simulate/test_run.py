@@ -106,7 +106,8 @@ def gaps(log: Log) -> list[float]:
 
 def with_haste(load: Workload, every: int) -> Workload:
     """Every so many requests are urgent and have little time."""
-    source, arrivals = load.source(), []
+    source = load.source()
+    arrivals: list[Arrival] = []
     while source.next_at < load.duration and len(arrivals) < 150:
         each = source.take()
         source.ended(each, each.at + 0.1)
@@ -216,7 +217,8 @@ def test_more_replicas_make_nobody_wait_longer(balance: Balance) -> None:
 
 def test_two_replicas_in_turn_are_two_servers_of_every_second_request() -> None:
     load = open_loop(8.0, 400, Uniform(1, 30))
-    arrivals, source = [], load.source()
+    arrivals: list[Arrival] = []
+    source = load.source()
     while source.next_at < float("inf"):
         arrivals.append(source.take())
     halves = [

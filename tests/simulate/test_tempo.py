@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from overclock.errors import InputError
 from overclock.machine.machine import Batch
@@ -41,7 +42,7 @@ def test_runs_take_what_the_virtual_machine_says(name: str, kv: KvFormat) -> Non
                 assert predicted == pytest.approx(machine.last_seconds, rel=1e-9)
 
 
-def _batch(lengths: np.ndarray, contexts: np.ndarray, selected: int) -> Batch:  # type: ignore[type-arg]
+def _batch(lengths: NDArray[np.int32], contexts: NDArray[np.int32], selected: int) -> Batch:
     tokens = int(lengths.sum())
     most = -(-int((lengths + contexts).max()) // PAGE_TOKENS)
     pages = np.arange(len(lengths) * most, dtype=np.int32).reshape(len(lengths), most)
