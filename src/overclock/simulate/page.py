@@ -25,6 +25,7 @@ body { margin: 2rem auto; max-width: 70rem; padding: 0 1rem; font: 15px/1.5 syst
 h1 { font-size: 1.3rem; } p { color: var(--dim); }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 td, th { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid var(--grid); }
+th { white-space: nowrap; }
 td:first-child, th:first-child { text-align: left; padding-left: 0; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1rem; }
 svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: var(--dim); }

@@ -71,7 +71,7 @@ def chart(title: str, x: Axis, y: Axis, lines: Sequence[Line], marks: Sequence[M
         *(_grid_y(y, value) for value in y.ticks()),
         _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, x.name, "name"),
         _text(LEFT, 18, title, "title"),
-        _text(LEFT - 8, TOP - 6, y.name, "right"),
+        _text(2, TOP - 8, y.name, "unit"),
         *(_mark(x, y, mark) for mark in marks),
         *(_line(x, y, line, number) for number, line in enumerate(lines)),
         *(_legend(line.name, number) for number, line in enumerate(lines) if len(lines) > 1),
