@@ -35,6 +35,9 @@ STAGES_CONTEXT = 32
 
 ROUNDS = 3
 
+ADMISSIONS = 7
+"""Requests whose admission is measured."""
+
 SETTLED = 2
 """First ticks of all streams together that do not count."""
 
@@ -118,10 +121,22 @@ def stages_of(engine: LLM | Encoder) -> Stages:
     """What the clock's stages take around a run, by two measurements."""
     if isinstance(engine, Encoder):
         return _text_stages(engine)
-    few, many = (_around(engine, count) for count in (1, min(8, engine.settings.streams)))
     count = min(8, engine.settings.streams)
+    few, many = (_around(engine, streams) for streams in (1, count))
     each = max(0.0, (many - few) / (count - 1)) if count > 1 else 0.0
-    return Stages(max(0.0, few - each), each)
+    return Stages(max(0.0, few - each), each, _admission(engine))
+
+
+def _admission(llm: LLM) -> float:
+    """Seconds that a request of one token takes longer than the machine's run for it."""
+    found = []
+    for number in range(ADMISSIONS):
+        with watching(llm.clock, llm.driver) as recorder:
+            llm.generate(np.array([1 + number]), 1, reuse_prefix=False)
+        ticks = [tick for tick in recorder.ticks if tick.detail is not None]
+        spent = sum(tick.seconds - tick.detail.counters.whole for tick in ticks if tick.detail)
+        found.append(spent)
+    return statistics.median(found)
 
 
 def _tick_seconds(llm: LLM, case: Case) -> float:

@@ -115,7 +115,7 @@ class LLM(Visible):
             raise InputError(f"{self.model.name} is an encoder; open it with Encoder (embed)")
         with self.loading.part("text"):
             self.model.text.get()
-        self.context = _checked_context(context, self.model)
+        self.context = checked_context(context, self.model)
         self.settings = settings or ClockSettings()
         own = self._load_adapters(adapters) if adapters else []
         with self.loading.part("compile"):
@@ -372,7 +372,8 @@ def _pieces(reply: Reply) -> Generator[Piece]:
         reply.cancel()
 
 
-def _checked_context(context: int | None, model: Model) -> int:
+def checked_context(context: int | None, model: Model) -> int:
+    """Most tokens of a request, as `LLM` takes it. Raises InputError for more than there can be."""
     if context is None:
         return min(model.config.context, DEFAULT_CONTEXT)
     if type(context) is not int or not 1 <= context <= model.config.context:

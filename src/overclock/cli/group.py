@@ -19,10 +19,11 @@ COMMANDS = (
     "evaluate",
     "bench",
     "trace",
-    "whatif",
-    "top",
     "compare",
+    "whatif",
     "ledger",
+    "simulate",
+    "top",
 )
 
 

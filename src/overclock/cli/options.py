@@ -240,14 +240,14 @@ class GrammarOptions(TypedDict):
 
 def grammar(function: Command) -> Command:
     """`--json-schema` … `--choice`, given to the command as one `grammar: GrammarOptions`."""
-    return _bundle(function, "grammar", ("json_schema", "regex", "lark", "choice"), _GRAMMAR)
+    return bundle(function, "grammar", ("json_schema", "regex", "lark", "choice"), _GRAMMAR)
 
 
 def engine(function: Command) -> Command:
     """`--threads` … `--adapter`, given to the command as one `engine: EngineOptions`."""
     names = ("threads", "exact", "kv", "context", "kv_memory", "draft", "adapters", "machine")
     chosen = (threads, exact, kv, context, kv_memory, draft, adapters, machine)
-    return _bundle(function, "engine", names, chosen)
+    return bundle(function, "engine", names, chosen)
 
 
 def sampling(function: Command) -> Command:
@@ -256,12 +256,14 @@ def sampling(function: Command) -> Command:
         *("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "typical_p"),
         *("presence_penalty", "frequency_penalty", "dry_multiplier", "min_tokens", "seed"),
     )
-    return _bundle(function, "sampling", names, _SAMPLING)
+    return bundle(function, "sampling", names, _SAMPLING)
 
 
-def _bundle(
+def bundle(
     function: Command, argument: str, names: tuple[str, ...], options: tuple[Decorator, ...]
 ) -> Command:
+    """`options`, whose values have `names`, given to the command as one dictionary `argument`."""
+
     @wraps(function)
     def command(**values: object) -> None:
         bundle = {name: values.pop(name) for name in names}

@@ -39,10 +39,14 @@ ONE_SIDED = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Seconds that the clock's stages take around a run: of 1, of a sequence."""
+    """Seconds that the clock's stages take around a run: of 1, of a sequence.
+
+    admission: seconds that taking in a request costs whoever ticks
+    """
 
     tick: float = 0.0
     sequence: float = 0.0
+    admission: float = 0.0
 
     def seconds(self, sequences: int) -> float:
         """Around a run of so many sequences."""
