@@ -24,7 +24,7 @@ def model(tmp_path: Path) -> list[str]:
     """A tiny model on a slow computer: a few dozen requests of `SMALL` a second."""
     sheet = tmp_path / "sheet.json"
     sheet.write_text(json.dumps(SHEET))
-    return ["-m", str(FIXTURES / "llama"), "--computer", str(sheet), *SMALL]
+    return ["-m", str(FIXTURES / "llama"), "--computer", str(sheet), "--ideal", *SMALL]
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -116,6 +116,7 @@ def test_a_recorded_load_and_users(
     assert json.loads(out)["inside"]["max"] <= 2
 
 
+@pytest.mark.real
 def test_for_real(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     code, out, err = run(
