@@ -47,6 +47,17 @@ def test_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(part["instructions"]) == 15
 
 
+def test_another_trace_of_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = pair(tmp_path)
+    code, out, err = call(capsys, "compare", a, b, "--again", b)
+    assert code == 0
+    assert "slower" not in out, "B is then what A is"
+    assert "both traces of A differ by" in err
+    code, _, err = call(capsys, "compare", a, b, "--again", str(tmp_path / "nowhere"))
+    assert code == 2
+    assert "cannot be read" in err
+
+
 def test_what_differs_stands_at_the_top(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = pair(tmp_path)
     other = json.loads(Path(b).read_text())
