@@ -34,5 +34,5 @@ def engine(**changes: object) -> Engine:
 
 def figures(number: int) -> Figures:
     """Every figure is `number`."""
-    numbers = [type(each)(number) for each in Figures()[:-1]]  # type: ignore[call-overload]
+    numbers = [type(each)(number) for each in Figures()[:-1]]
     return Figures._make([*numbers, (float(number),) * len(OPCODES)])

@@ -193,6 +193,8 @@ def _together(parts: Iterable[Part]) -> Iterator[str]:
 
 def _among(twins: Iterable[Part]) -> Iterator[str]:
     for part in twins:
+        if part.whole.difference is None:
+            continue
         yield (
             f"{part.kind}: both traces of A differ by {np.expm1(_common(part)):.1%} in the middle; "
             f"what is told is more than {TWINS:g} times what they differ by"

@@ -105,6 +105,8 @@ def t_tails(t: float, freedom: float) -> float:
     """Probability that Student's t is at least as far from 0 as `t`."""
     if isinf(t):
         return 0.0
+    if t * t < freedom:  # near 1, the complement is what is known exactly
+        return 1 - incomplete_beta(0.5, freedom / 2, t * t / (freedom + t * t))
     return incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
 
 

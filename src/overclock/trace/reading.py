@@ -94,7 +94,9 @@ def _be(is_so: bool, where: str, what: str, value: object) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and abs(value) < MOST  # type: ignore[operator]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return -MOST < value < MOST
 
 
 def _number(value: object, where: str) -> None:
