@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import select
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from overclock.cli.chat import _Chat
 from overclock.conversation import Conversation
 from tests.checkpoints import FIXTURES
 from tests.cli.commands import LLAMA, environment, run
+from tests.cli.terminal import Terminal
 
 ARGUMENTS = [*LLAMA, "-n", "6"]
 
@@ -80,27 +80,6 @@ def test_ctrl_c_stops_the_answer_only(
         chat._answer("again")
         assert "stopped" not in capsys.readouterr().err
         assert len(conversation.messages) == 4
-
-
-class Terminal:
-    """Our side of a pseudo-terminal."""
-
-    def __init__(self, file: int) -> None:
-        self._file = file
-        self._seen = b""
-
-    def wait_for(self, text: bytes, seconds: float = 60) -> None:
-        """Read on until `text` has come; what came after it is for the next call."""
-        end = time.monotonic() + seconds
-        while text not in self._seen and time.monotonic() < end:
-            if select.select([self._file], [], [], 0.1)[0]:
-                self._seen += os.read(self._file, 4096)
-        assert text in self._seen, self._seen
-        self._seen = self._seen.split(text, 1)[1]
-
-    def type(self, text: bytes) -> None:
-        """Type `text`."""
-        os.write(self._file, text)
 
 
 def test_on_a_terminal_ctrl_c_drops_the_line() -> None:

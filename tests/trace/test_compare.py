@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -157,6 +159,39 @@ def test_twins_are_paired_in_their_order() -> None:
     [part] = compare(doubled(1, 1.0), doubled(2, 2.0)).parts
     assert len(part.instructions) == 15
     assert list(told(part.instructions).values()) == ["slower"]
+
+
+def test_what_differs_between_two_traces_of_the_same_is_noise() -> None:
+    """The computer was 3 % slower from one run to the next."""
+    slower = dict.fromkeys(range(15), 1.03)
+    a = document(ticks(gaussian(50, 0.01)))
+    again = document(ticks(gaussian(51, 0.01), slower))
+    b = document(ticks(gaussian(52, 0.01), slower | {6: 1.3}))
+    alone, held = compare(a, b).parts[0], compare(a, b, again).parts[0]
+    assert len(told(alone.instructions)) == 15, "or this test shows nothing"
+    assert told(held.instructions) == {("matmul 1", 1): "slower"}
+    assert held.whole.verdict == "no difference"
+    notes = " ".join(compare(a, b, again).notes)
+    assert re.search(r"both traces of A differ by (2.9|3.\d)%", notes)
+
+
+def test_twins_that_do_not_differ_hide_nothing() -> None:
+    a, again = (document(ticks(gaussian(seed, 0.01))) for seed in (60, 61))
+    b = document(ticks(gaussian(62, 0.01), {6: 1.1, 4: 0.8}))
+    assert told(compare(a, b, again).parts[0].instructions) == {
+        ("matmul 1", 1): "slower",
+        ("gated_matmul 4", 0): "faster",
+    }
+
+
+def test_a_twin_of_another_model_or_of_other_ticks() -> None:
+    a, b = document(ticks(gaussian(1))), document(ticks(gaussian(2), {6: 1.2}))
+    other = document(ticks(gaussian(3)))
+    other["model"] |= {"name": "other", "fingerprint": "bb"}
+    with pytest.raises(InputError, match="different models"):
+        compare(a, b, other)
+    elsewhere = document(ticks(gaussian(3), rows=7))
+    assert compare(a, b, elsewhere).parts == compare(a, b).parts
 
 
 # What the traces are of

@@ -25,17 +25,26 @@ KINDS = {"generation": "ticks that only generated", "prompt": "ticks that ran pr
 @click.command()
 @click.argument("first", metavar="A.json", type=click.Path(path_type=Path))
 @click.argument("second", metavar="B.json", type=click.Path(path_type=Path))
+@click.option(
+    "--again",
+    type=click.Path(path_type=Path),
+    metavar="A2.json",
+    help="Another trace of what A is of; what both differ by is noise.",
+)
 @options.as_json
-def command(first: Path, second: Path, as_json: bool) -> None:
+def command(first: Path, second: Path, again: Path | None, as_json: bool) -> None:
     """Say which instructions are faster or slower in trace B than in trace A.
 
     Only like ticks are compared: of the same kind, rows and length of context. What is told is
-    larger than the noise within both traces: of all differences told, at most 5 % are chance.
+    larger than the noise within both traces: of all differences told, at most 5 % are chance. A
+    computer that is slower from one run to the next looks like a change: trace A, B and A once
+    more, and give the last with --again.
     """
     from overclock.trace.compare import compare
     from overclock.trace.reading import read_document
 
-    found = compare(read_document(first), read_document(second))
+    twin = None if again is None else read_document(again)
+    found = compare(read_document(first), read_document(second), twin)
     if as_json:
         print_json(_record(found))
         return
@@ -117,5 +126,6 @@ def _change(change: Change) -> dict[str, object]:
         "b_s": change.b,
         "difference": found,
         "q": change.q,
+        "floor": change.floor,
         "verdict": change.verdict,
     }

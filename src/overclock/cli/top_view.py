@@ -28,6 +28,8 @@ BAR = 40
 SPARKS = "▁▂▃▄▅▆▇█"
 COLOURS = ("cyan", "yellow", "green", "magenta")
 OPCODES = 8
+LEAST_SHARE = 0.005
+"""An opcode with less is not worth its line."""
 
 
 def watch(
@@ -229,4 +231,5 @@ def _opcodes(found: Rates | None) -> list[tuple[str, float]]:
     if found is None:
         return []
     whole = sum(seconds for _, seconds in found.opcodes)
-    return [(name, seconds / whole) for name, seconds in found.opcodes[:OPCODES]]
+    shares = [(name, seconds / whole) for name, seconds in found.opcodes[:OPCODES]]
+    return [(name, share) for name, share in shares if share >= LEAST_SHARE]

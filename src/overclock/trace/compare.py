@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 
 from overclock.errors import InputError
 from overclock.trace.likeness import Alike, Key, Kind, Ticks, alike, keys
-from overclock.trace.noise import Difference, benjamini_hochberg, blocks, difference
+from overclock.trace.noise import LARGEST, Difference, benjamini_hochberg, blocks, difference
 from overclock.trace.reading import Document
 
 Verdict = Literal["faster", "slower", "no difference", "too few ticks"]
 
 CHANCE = 0.05
 """Most share of the differences told that may be chance."""
+
+TWINS = 2.0
+"""A change must be so many times what two runs of the same differ by."""
 
 YARDSTICK = 0.05
 """From here on, a difference of the computers is worth a word."""
@@ -35,6 +38,7 @@ class Change:
 
     difference: of B against A, None if there are too few ticks to say
     q: its probability as one of all that were compared; what is told has at most `CHANCE`
+    floor: ratio (or its inverse) that nothing is told up to, as runs of one program differ so much
     """
 
     name: str
@@ -43,15 +47,17 @@ class Change:
     b: float
     difference: Difference | None
     q: float | None = None
+    floor: float = 1.0
 
     @property
     def verdict(self) -> Verdict:
         """What can be said of B."""
         if self.difference is None or self.q is None:
             return "too few ticks"
-        if self.q > CHANCE:
+        ratio = self.difference.ratio
+        if self.q > CHANCE or 1 / self.floor <= ratio <= self.floor:
             return "no difference"
-        return "faster" if self.difference.ratio < 1 else "slower"
+        return "faster" if ratio < 1 else "slower"
 
     @property
     def gained(self) -> float:
@@ -99,16 +105,25 @@ class _Series(NamedTuple):
     grows: bool
 
 
-def compare(a: Document, b: Document) -> Comparison:
+def compare(a: Document, b: Document, again: Document | None = None) -> Comparison:
     """Compare two traces, as `read_document` gives them.
+
+    again: another trace of what A is of; what these two differ by is noise that one trace alone
+    cannot show, and a change must be larger than `TWINS` times that
 
     Raises InputError if they are of different models.
     """
     first, second = keys(a), keys(b)
     _check_model(a, b, first == second)
     parts = tuple(_part(each, a, b) for each in alike(a, b))
+    twins: tuple[Part, ...] = ()
+    if again is not None:
+        _check_model(a, again, first == keys(again))
+        twins = tuple(_part(each, a, again) for each in alike(a, again))
+        parts = tuple(_above(part, twins) for part in parts)
+    notes = (*_settings(a, b), *_yardstick(a, b), *_among(twins), *_together(parts))
     return Comparison(
-        notes=(*_settings(a, b), *_yardstick(a, b), *_together(parts), *_nothing(parts)),
+        notes=(*notes, *_nothing(parts)),
         parts=parts,
         only_a=_only(first, second),
         only_b=_only(second, first),
@@ -174,6 +189,54 @@ def _together(parts: Iterable[Part]) -> Iterator[str]:
                 f"{part.kind}: nearly all instructions changed alike, {np.expm1(middle):+.0%}; "
                 "that is more likely the computer than the program"
             )
+
+
+def _among(twins: Iterable[Part]) -> Iterator[str]:
+    for part in twins:
+        if part.whole.difference is None:
+            continue
+        yield (
+            f"{part.kind}: both traces of A differ by {np.expm1(_common(part)):.1%} in the middle; "
+            f"what is told is more than {TWINS:g} times what they differ by"
+        )
+
+
+def _common(part: Part) -> float:
+    """The logarithm of the factor by which instructions differ, in the middle of their time."""
+    known = [each for each in part.instructions if each.difference is not None]
+    if not known:
+        return 0.0
+    logs = np.abs(np.log([each.difference.ratio for each in known if each.difference]))
+    return float(_quantiles(logs, np.array([each.a for each in known]))[1])
+
+
+def _above(part: Part, twins: Sequence[Part]) -> Part:
+    """The part with the floors that another trace of A gives."""
+    for twin in twins:
+        if twin.kind == part.kind:
+            return _raised(part, twin)
+    return part
+
+
+def _raised(part: Part, twin: Part) -> Part:
+    common = _common(twin)
+    reached: dict[tuple[str, int | None], float] = {}
+    for each in (twin.whole, *twin.stages, *twin.opcodes, *twin.instructions):
+        if each.difference is not None:
+            key = each.name, each.layer
+            reached[key] = max(reached.get(key, 0.0), abs(float(np.log(each.difference.ratio))))
+
+    def raised(change: Change) -> Change:
+        most = max(common, reached.get((change.name, change.layer), 0.0))
+        return replace(change, floor=float(np.exp(min(TWINS * most, LARGEST))))
+
+    return replace(
+        part,
+        whole=raised(part.whole),
+        stages=tuple(map(raised, part.stages)),
+        opcodes=tuple(map(raised, part.opcodes)),
+        instructions=tuple(map(raised, part.instructions)),
+    )
 
 
 def _quantiles(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,8 +22,8 @@ LEAST_BLOCKS = 4
 BLOCK_TICKS = 4
 """Fewest ticks of a block."""
 
-LEAST_NEWS = 1.5
-"""What blocks count as that all follow from the one before: little more than a single one."""
+LEAST_NEWS = 2.0
+"""What blocks count as that all follow from the one before."""
 
 DEGREE = 2
 """Of the polynomial by which the logarithm of a time grows with the context."""
@@ -105,9 +105,8 @@ def t_tails(t: float, freedom: float) -> float:
     """Probability that Student's t is at least as far from 0 as `t`."""
     if isinf(t):
         return 0.0
-    near = t * t / (freedom + t * t)
-    if near < 0.5:  # 1 − near would round a small t away
-        return 1.0 - incomplete_beta(0.5, freedom / 2, near)
+    if t * t < freedom:  # near 1, the complement is what is known exactly
+        return 1 - incomplete_beta(0.5, freedom / 2, t * t / (freedom + t * t))
     return incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
 
 
@@ -169,7 +168,8 @@ def _error(logs: NDArray[np.float64], fitted: float) -> tuple[float, float]:
     count = max(LEAST_NEWS, len(logs) * _independence(off))
     variance = float(off @ off) / (len(logs) - 1 - fitted)
     rounding = (RESOLUTION_NS / float(np.exp(logs.mean()))) ** 2 / 12
-    return (variance + rounding) / count, max(LEAST_NEWS - 1, count - 1 - fitted)
+    freedom = (count - 1) * (len(logs) - 1 - fitted) / (len(logs) - 1)
+    return (variance + rounding) / count, freedom
 
 
 def _independence(off: NDArray[np.float64]) -> float:

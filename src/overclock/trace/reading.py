@@ -96,7 +96,7 @@ def _be(is_so: bool, where: str, what: str, value: object) -> None:
 def _is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return abs(value) < MOST
+    return -MOST < value < MOST
 
 
 def _number(value: object, where: str) -> None:
@@ -207,8 +207,7 @@ WHOLE = _object(
     _all(_words, "created", "overclock")
     | {"kind": _words, "what": _object({}), "model": MODEL, "machine": MACHINE}
     | {"limits": _or_null(LIMITS), "load": _or_null(_object({}))}
-    | _all(_amount, "wall_s", "accounted_s", "accounted_share", "wait_s")
-    | {"limit_share": _or_null(_amount)}
+    | _all(_amount, "wall_s", "accounted_s", "accounted_share")
     | {"instructions": _list(INSTRUCTION, MOST_INSTRUCTIONS), "ticks": _list(TICK, MOST_TICKS)}
     | {"requests": _list(REQUEST, MOST_TICKS)}
 )
