@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_main import call
-from tests.trace.documents import Document, document, gaussian, ticks, write
+from tests.trace.noisy_documents import Document, document, gaussian, ticks, write
 
 
 def pair(folder: Path, **changes: object) -> tuple[str, str]:

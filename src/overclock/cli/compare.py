@@ -11,6 +11,7 @@ import click
 
 from overclock.cli import options
 from overclock.cli.output import note, print_json, print_table
+from overclock.files import write_atomic
 from overclock.trace.words import printable
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ KINDS = {"generation": "ticks that only generated", "prompt": "ticks that ran pr
     metavar="A2.json",
     help="Another trace of what A is of; what both differ by is noise.",
 )
+@click.option("--html", metavar="FILE", help="Write a page that shows both; one file, no network.")
 @options.as_json
-def command(first: Path, second: Path, again: Path | None, as_json: bool) -> None:
+def command(first: Path, second: Path, again: Path | None, html: str | None, as_json: bool) -> None:
     """Say which instructions are faster or slower in trace B than in trace A.
 
     Only like ticks are compared: of the same kind, rows and length of context. What is told is
@@ -44,7 +46,13 @@ def command(first: Path, second: Path, again: Path | None, as_json: bool) -> Non
     from overclock.trace.reading import read_document
 
     twin = None if again is None else read_document(again)
-    found = compare(read_document(first), read_document(second), twin)
+    before, after = read_document(first), read_document(second)
+    found = compare(before, after, twin)
+    if html is not None:
+        from overclock.trace.page import page
+
+        write_atomic(Path(html), page(before, after).encode())
+        note(f"page written to {html}")
     if as_json:
         print_json(_record(found))
         return

@@ -168,13 +168,14 @@ def _write(
     if html is not None:
         from overclock.trace.page import page
 
-        write_atomic(Path(html), page(found, other).encode())
+        before, after = (found, None) if other is None else (other, found)
+        write_atomic(Path(html), page(before, after).encode())
         note(f"page written to {html}")
     if perfetto is not None:
         from overclock.trace.perfetto import perfetto as events
 
         write_atomic(Path(perfetto), events(found))
-        note(f"open {perfetto} in the Perfetto UI (ui.perfetto.dev works offline once loaded)")
+        note(f"open {perfetto} in the Perfetto UI")
 
 
 def show(found: Mapping[str, object]) -> None:
