@@ -11,9 +11,10 @@ import pytest
 from overclock import LLM, AsyncLLM, Encoder
 from overclock.errors import InputError
 from overclock.settings import live
-from overclock.trace.board import Reading, find
+from overclock.trace.board import Board, Reading, find
 from overclock.trace.record import RequestRecord, TickRecord
 from tests.checkpoints import FIXTURES
+from tests.trace.boards import engine
 
 LLAMA = FIXTURES / "llama"
 BERT = FIXTURES / "bert-mean"
@@ -57,7 +58,7 @@ def test_the_figures_are_what_was_done(machine: str) -> None:
         assert the_board().figures.ticks == 0
         prompts = [[number + 1, 2, 3] for number in range(4)]
         answers = llm.generate(prompts, 30, ignore_eos=True)
-        engine, figures = the_board()[1:]
+        shown, figures = the_board()[1:]
         assert figures.tokens == sum(each.usage.completion_tokens for each in answers) == 120
         assert figures.prompt_tokens == 12
         assert figures.requests == 4
@@ -67,10 +68,10 @@ def test_the_figures_are_what_was_done(machine: str) -> None:
         assert figures.rows == 12 + 120 - 4 + figures.drafted - figures.accepted
         assert figures.memory > 1 << 20
         assert figures.at <= llm.clock._time.now()
-        assert (engine.kind, engine.machine, engine.kv) == ("llm", machine, "f16")
-        assert engine.pages == llm.kv.pages
-        assert engine.page_bytes == llm.machine.page_bytes
-        assert engine.model == llm.model.name
+        assert (shown.kind, shown.machine, shown.kv) == ("llm", machine, "f16")
+        assert shown.pages == llm.kv.pages
+        assert shown.page_bytes == llm.machine.page_bytes
+        assert shown.model == llm.model.name
     assert find() == []
 
 
@@ -83,7 +84,7 @@ def test_the_times_are_those_of_the_ticks_and_of_the_machine(is_watched: bool) -
         llm.clock.watch(watching)
         for _ in range(3):
             llm.generate([1, 2, 3], 60, ignore_eos=True)
-        engine, figures = the_board()[1:]
+        shown, figures = the_board()[1:]
         ticks = watching.ticks
         assert figures.ticks == len(ticks)
         assert figures.stages == pytest.approx(
@@ -97,7 +98,7 @@ def test_the_times_are_those_of_the_ticks_and_of_the_machine(is_watched: bool) -
         opcodes = [each.op.value for each in llm.program.instructions]
         left = llm.machine.counters().seconds
         whole = watching.seconds if is_watched else left + np.zeros(len(opcodes))
-        for name, seconds in zip(engine.opcodes, figures.seconds):
+        for name, seconds in zip(shown.opcodes, figures.seconds):
             mine = sum(each for op, each in zip(opcodes, whole) if op == name)
             if is_watched:
                 assert seconds == pytest.approx(mine)
@@ -108,8 +109,8 @@ def test_the_times_are_those_of_the_ticks_and_of_the_machine(is_watched: bool) -
 def test_an_encoder_shows_itself_too() -> None:
     with Encoder(BERT, live=True) as encoder:
         encoder.embed(["one", "two words"])
-        engine, figures = the_board()[1:]
-        assert (engine.kind, engine.kv, engine.pages) == ("encoder", "", 0)
+        shown, figures = the_board()[1:]
+        assert (shown.kind, shown.kv, shown.pages) == ("encoder", "", 0)
         assert figures.requests == 2
         assert figures.tokens == 0
         assert figures.prompt_tokens == sum(map(len, encoder.encode(["one", "two words"])))
@@ -158,6 +159,13 @@ def test_a_model_that_is_forgotten_takes_its_board_down() -> None:
     del opened
     gc.collect()
     assert find() == []
+
+
+def test_boards_of_engines_that_were_killed_do_not_pile_up() -> None:
+    left = Board(engine(born=1))  # a process that had our number before us
+    assert left.path.exists()
+    with LLM(LLAMA, live=True):
+        assert not left.path.exists()
 
 
 def test_answers_that_end_after_closing_do_no_harm() -> None:

@@ -14,7 +14,15 @@ from overclock.machine.machine import Counters, Machine
 from overclock.program.cost import Load, total
 from overclock.program.isa import Op
 from overclock.program.program import KvFormat, Program
-from overclock.trace.board import MOST_OPCODES, Board, Engine, Figures, namespace, process_start
+from overclock.trace.board import (
+    MOST_OPCODES,
+    Board,
+    Engine,
+    Figures,
+    find,
+    namespace,
+    process_start,
+)
 from overclock.trace.record import RequestRecord, TickRecord
 
 WRITE_S = 0.1
@@ -131,6 +139,7 @@ def publisher(
 
     model: its name; pages: KV pages there are, of the format `kv`; None for no KV
     """
+    find()  # those of engines that were killed do not pile up
     engine = _engine(machine, program, model, pages, kv)
     return Publisher(Board(engine), engine, machine, program)
 
