@@ -48,7 +48,7 @@ Rows = list[Sequence[object]]
 def accounted(llm: LLM, encoder: Encoder, rounds: int) -> tuple[Rows, dict[str, object]]:
     """Shares of wall time that stages and instructions add up to."""
     kinds: dict[str, Callable[[], dict[str, object]]] = {
-        "run": lambda: trace_answer(llm, PROMPT, TOKENS)[0],
+        "run": lambda: trace_answer(llm, [{"role": "user", "content": PROMPT}], TOKENS)[0],
         "8 streams": lambda: trace_streams(llm, PROMPT, TOKENS, 8),
         "32 streams": lambda: trace_streams(llm, PROMPT, TOKENS, 32),
         "encoder, 32 texts": lambda: trace_texts(encoder, [TEXT] * 32),

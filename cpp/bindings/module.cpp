@@ -197,25 +197,19 @@ nb::tuple run_tapped(Machine& machine, const Ints& token_ids, const Ints& starts
   return nb::make_tuple(result, tapped);
 }
 
-nb::ndarray<nb::numpy, double, nb::ndim<1>> to_array(const std::vector<double>& from) {
-  auto* values = new double[from.size() + 1];
-  nb::capsule owner(values, [](void* p) noexcept { delete[] static_cast<double*>(p); });
-  std::copy(from.begin(), from.end(), values);
-  return {values, {from.size()}, owner};
-}
-
-nb::dict take_account(Machine& machine) {
+// Runs, whole, prepare, turn, finish, call, and f64[1 + threads, instructions]: wall time, then
+// each watched thread's. A tuple and one array, as it is asked for after every tick that is traced.
+nb::tuple take_account(Machine& machine) {
   const Account account = machine.take_account();
-  nb::dict found;
-  found["runs"] = account.runs;
-  found["whole"] = account.whole;
-  found["prepare"] = account.prepare;
-  found["turn"] = account.turn;
-  found["finish"] = account.finish;
-  found["call"] = account.call;
-  found["seconds"] = to_array(account.seconds);
-  found["busy"] = to_array(account.busy);
-  return found;
+  const size_t columns = account.seconds.size();
+  const size_t rows = columns ? 1 + account.busy.size() / columns : 1;
+  auto* values = new double[rows * columns + 1];
+  nb::capsule owner(values, [](void* p) noexcept { delete[] static_cast<double*>(p); });
+  std::copy(account.busy.begin(), account.busy.end(),
+            std::copy(account.seconds.begin(), account.seconds.end(), values));
+  const nb::ndarray<nb::numpy, double, nb::ndim<2>> times(values, {rows, columns}, owner);
+  return nb::make_tuple(account.runs, account.whole, account.prepare, account.turn, account.finish,
+                        account.call, times);
 }
 
 // For each adapter its changes: site, scale, A [rank, in] and B [out, rank].

@@ -182,6 +182,7 @@ void Machine::add_instruction(Instruction instruction, const std::vector<float>&
   instructions_.push_back(std::move(instruction));
   ticks_.push_back(0);
   for (auto& row : busy_) row.push_back(0);
+  starts_.push_back(0);
 }
 
 int Machine::add_output(int buffer, std::vector<int> instructions) {
@@ -398,20 +399,18 @@ void Machine::work(const Frame& frame, const Output& output, int thread,
     if (instruction.op == Op::Adapt && !adapts && in_place(instruction)) continue;
     const Lane lane = lane_of(thread, steps);
     if (frame.batch.tokens <= kMemoryBoundRows) look_ahead(output, position, lane, ahead);
-    const uint64_t begun = busy ? ticks_now() : 0;
     kernels_.run[static_cast<size_t>(instruction.op)](frame, instruction, lane);
-    if (busy) busy[index] += ticks_now() - begun;
+    const bool splits = instruction.op == Op::Attend &&
+                        kernels_.splits_attention(frame, instruction, pool_.threads());
+    if (busy && !splits && !adapts) busy[index] += ticks_now();
     pool_.barrier().wait([&] {
       for (int line = 0; line < 4 && ahead.at < ahead.stop; ++line, ahead.at += 64)
         __builtin_prefetch(ahead.at, 0, 2);
     });
-    const bool splits = instruction.op == Op::Attend &&
-                        kernels_.splits_attention(frame, instruction, pool_.threads());
     if (splits || adapts) {
       const auto second = adapts ? kernels_.adapt_up : kernels_.merge_attention;
-      const uint64_t again = busy ? ticks_now() : 0;
       second(frame, instruction, lane_of(thread, steps));
-      if (busy) busy[index] += ticks_now() - again;
+      if (busy) busy[index] += ticks_now();
       pool_.barrier().wait();
     }
     if (!taps.empty()) {
@@ -419,6 +418,7 @@ void Machine::work(const Frame& frame, const Output& output, int thread,
       pool_.barrier().wait();
     }
     if (thread != 0) continue;
+    if (busy) starts_[size_t(index)] += before;
     const uint64_t now = ticks_now();
     ticks_[size_t(index)] += now - before;
     before = now;
@@ -487,6 +487,7 @@ void Machine::watch(bool threads) {
   const std::lock_guard alone(running_);
   watched_ = threads;
   busy_.assign(threads ? size_t(pool_.threads()) : 0, std::vector<uint64_t>(ticks_.size(), 0));
+  starts_.assign(ticks_.size(), 0);
 }
 
 Account Machine::take_account() {
@@ -506,7 +507,11 @@ Account Machine::take_account() {
   account.seconds.reserve(ticks_.size());
   take(ticks_, account.seconds);
   account.busy.reserve(busy_.size() * ticks_.size());
-  for (auto& row : busy_) take(row, account.busy);
+  for (auto& row : busy_) {
+    for (size_t i = 0; i < row.size(); ++i) row[i] -= starts_[i];
+    take(row, account.busy);
+  }
+  std::fill(starts_.begin(), starts_.end(), 0);
   spent_ = {};
   runs_ = 0;
   return account;

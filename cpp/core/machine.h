@@ -100,7 +100,7 @@ class Machine {
 
   // The caller's own work around a run, in ticks of ticks_now().
   void note_call(uint64_t ticks) { spent_.call += ticks; }
-  // Whether each thread's time in kernels is counted too: two more looks at the timer a step.
+  // Whether each thread's time in kernels is counted too: one more look at the timer a step.
   void watch(bool threads);
   // What was counted since the last call; all begins at zero again.
   Account take_account();
@@ -165,7 +165,11 @@ class Machine {
   Ticks spent_;
   uint64_t last_tick_ = 0;  // when thread 0 was done with its last step
   std::vector<uint64_t> ticks_;
-  std::vector<std::vector<uint64_t>> busy_;  // empty rows unless threads are watched
+  // While threads are watched: for each, the sum of the moments when it was done with an
+  // instruction; and the sum of those when all began it. The differences are the threads' times,
+  // with one look at the timer a step; sums may wrap around.
+  std::vector<std::vector<uint64_t>> busy_;
+  std::vector<uint64_t> starts_;
   bool watched_ = false;
   int64_t runs_ = 0;
   int context_ = INT32_MAX;

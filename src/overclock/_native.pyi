@@ -1,22 +1,13 @@
 """The C++ core as Python sees it; see cpp/bindings/module.cpp."""
 
 from collections.abc import Sequence
-from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 Operands = dict[str, list[tuple[int, int, int]]]
 
-class Account(TypedDict):
-    runs: int
-    whole: float
-    prepare: float
-    turn: float
-    finish: float
-    call: float
-    seconds: NDArray[np.float64]
-    busy: NDArray[np.float64]
+Account = tuple[int, float, float, float, float, float, NDArray[np.float64]]
 
 class Machine:
     def __init__(self, threads: int, kv: str, tier: str = "") -> None: ...

@@ -40,6 +40,9 @@ WriteBackStage: TypeAlias = Callable[
 
 EMPTY: NDArray[np.float32] = np.zeros((0, 0), np.float32)
 
+MEMORY_EVERY = 64
+"""Ticks that are watched between two looks at how much memory this process has."""
+
 FIRST_PATIENCE_S = 1.0
 """What a refused request is told to wait for as long as none has ended yet."""
 
@@ -84,6 +87,7 @@ class Clock:
         self._fetch = Fetch(self._inbox, self.roster, self.settings.aging_s)
         self._observers: list[Observer] = []
         self._failed: dict[int, Exception] = {}  # what an observer raised, by its identity
+        self._memory = self._details = 0
         self._meter = Meter(self._time.now)
         self._draft = None if draft is None else DraftModel(draft, self._time)
         self._execute = Execute(machine, self._draft)
@@ -293,7 +297,10 @@ class Clock:
             self._tell(self.last)
 
     def _detail(self, work: Work) -> TickDetail:
-        return detail_of(work.batch, self._machine.counters(), self._meter, resident_bytes())
+        if not self._details % MEMORY_EVERY:  # to ask the system costs more than all the rest
+            self._memory = resident_bytes()
+        self._details += 1
+        return detail_of(work.batch, self._machine.counters(), self._meter, self._memory)
 
     def _tell(self, record: TickRecord) -> None:
         ended, self.roster.requests = self.roster.requests or [], []

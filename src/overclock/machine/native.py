@@ -261,24 +261,15 @@ class NativeMachine:
         self._core.write_pages(self._pages.numbers(pages), np.ascontiguousarray(data))
 
     def watch(self, on: bool) -> None:
-        """Whether the counters tell each thread's time in kernels: two looks at the timer more."""
+        """Whether the counters tell each thread's time in kernels: one look at the timer more."""
         self._is_watched = on
         self._core.watch(on)
 
     def counters(self) -> Counters:
         """What each instruction cost since the last call, which also sets them to zero."""
-        found = self._core.take_account()
-        seconds = found["seconds"]
-        return Counters(
-            seconds,
-            found["runs"],
-            found["whole"],
-            found["prepare"],
-            found["turn"],
-            found["finish"],
-            found["call"],
-            found["busy"].reshape(-1, len(seconds)) if found["busy"].size else None,
-        )
+        runs, whole, prepare, turn, finish, call, times = self._core.take_account()
+        busy = times[1:] if len(times) > 1 else None
+        return Counters(times[0], runs, whole, prepare, turn, finish, call, busy)
 
     def _new_core(self) -> _native.Machine:
         threads, kv, tier = self._options

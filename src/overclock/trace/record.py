@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from overclock.machine.machine import Batch, Counters
 
 
-@dataclass(frozen=True, slots=True)
-class TickDetail:
+class TickDetail(NamedTuple):
     """What is only noted of a tick while someone watches. Times are in seconds.
 
-    lengths, contexts: ``i32[S]``, new tokens of each sequence and those it had before
+    starts: ``i32[S + 1]``, where each sequence's rows begin; contexts: ``i32[S]``, tokens that each
+    had before
     adapters: ``i32[S]``, or None for none; selected: rows whose output was wanted
     output: name of the program's output
     counters: what the machine spent on it
@@ -24,7 +24,7 @@ class TickDetail:
     memory: bytes of this process that were in memory, 0 if that cannot be known
     """
 
-    lengths: NDArray[np.int32]
+    starts: NDArray[np.int32]
     contexts: NDArray[np.int32]
     adapters: NDArray[np.int32] | None
     selected: int
@@ -33,6 +33,11 @@ class TickDetail:
     choose: float
     text: float
     memory: int
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """New tokens of each sequence, ``i32[S]``."""
+        return np.diff(self.starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ def detail_of(batch: Batch, counters: Counters, meter: Meter, memory: int) -> Ti
     """What is to be remembered of a batch that ran; its arrays may change with the next tick."""
     choose, text = meter.take()
     return TickDetail(
-        lengths=np.diff(batch.starts),
+        starts=batch.starts,  # is never changed in place
         contexts=batch.contexts.copy(),
         adapters=None if batch.adapters is None else batch.adapters.copy(),
         selected=len(batch.output_rows),
