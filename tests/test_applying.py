@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from overclock import LLM, Encoder, InputError
+from overclock import LLM, Encoder
 from overclock.applying import GENERATED, base_case, measure, opened, stages_of, try_case
 from overclock.clock.settings import ClockSettings
+from overclock.errors import InputError
 from overclock.predict import variants
 from overclock.predict.sheet import Sheet
 from overclock.predict.whatif import Case, memory_bytes

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from overclock import LLM, Encoder, InputError
+from overclock import LLM, Encoder
+from overclock.errors import InputError
 from overclock.machine import limits
 from overclock.trace.document import Json
 from overclock.trace.reading import Document, read_document

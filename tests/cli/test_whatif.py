@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from overclock.cli.whatif import command
 from overclock.errors import InputError
+from overclock.machine.limits import QUANTITIES
 from tests.checkpoints import FIXTURES
 from tests.predict import rig
 
@@ -53,10 +54,10 @@ def test_usual_changes_are_predicted_the_best_first(model: tuple[str, ...]) -> N
 
 def test_a_small_model_is_asked_for_no_more_than_it_has_room_for() -> None:
     answer = found(*LLAMA, "--kv-formats", "i8")
-    assert answer["base"]["context"] == 127
+    assert answer["base"]["context"] == 64
     assert [each["what"] for each in answer["changes"]] == ["KV i8"]
     encoder = found(*BERT, "--stream-counts", "3")
-    assert encoder["base"]["context"] == 64
+    assert encoder["base"]["context"] == 32
 
 
 def test_a_table_when_piped() -> None:
@@ -74,7 +75,7 @@ def test_a_table_when_piped() -> None:
 
 def test_another_computer(tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.json"
-    limits = dict.fromkeys(("read_bandwidth_gbs", "f32_gflops", "int8_gops"), {"1": 1e4})
+    limits = {name: {"1": 1e4} for name in QUANTITIES}
     sheet.write_text(json.dumps({"cpu": "A large one", **limits}))
     (change,) = found(*LLAMA, "--computer", str(sheet))["changes"]
     assert change["what"] == "on A large one with 1 threads"
