@@ -100,8 +100,9 @@ def opened(case: Case) -> Iterator[LLM | Encoder]:
         with Encoder(hollow(case.model), case.threads, weights, case.exact) as encoder:
             yield encoder
         return
+    # Room for one more than will run: whoever is let in leaves some pages to those who run.
     settings = ClockSettings(
-        streams=case.streams, stretch=None, share_prefixes=False, draft_tokens=0
+        streams=case.streams + 1, stretch=None, share_prefixes=False, draft_tokens=0
     )
     room = min(case.model.config.context, case.context + GENERATED + 1)
     with LLM(

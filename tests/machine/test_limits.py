@@ -193,3 +193,69 @@ def test_doctor_table_says_that_figures_are_cached(native: FakeNative) -> None:
     output = CliRunner().invoke(command, ["--threads", "1"]).output
     assert "cached, measured 20" in output
     assert "10.0 ±0%" in output
+
+
+def curved(curve: dict[int, float]) -> Limits:
+    return Limits(
+        cpu="c",
+        cores=1,
+        instruction_sets=(),
+        measured="2025-01-01T00:00:00+00:00",
+        version="0",
+        timer_ns=1.0,
+        read_bandwidth_gbs={1: Figure(8.0, 8.0, 8.0)},
+        read_curve={1: {size: Figure(gbs, gbs, gbs) for size, gbs in curve.items()}},
+    )
+
+
+def test_bandwidth_between_two_sizes_goes_by_logarithms() -> None:
+    known = curved({1 << 10: 80.0, 1 << 20: 20.0})
+    assert known.bandwidth(1 << 10, 1) == pytest.approx(80.0)
+    assert known.bandwidth(1 << 15, 1) == pytest.approx(40.0)
+    assert known.bandwidth(1 << 20, 4) == pytest.approx(20.0)
+    assert known.bandwidth(0, 1) == 80.0
+    assert known.bandwidth(1 << 40, 1) == 20.0
+    assert replace(known, read_curve={}).bandwidth(1 << 15, 1) == 8.0
+    with pytest.raises(InputError, match="overclock doctor"):
+        replace(known, read_curve={}, read_bandwidth_gbs={}).bandwidth(1, 1)
+
+
+@given(
+    st.dictionaries(st.integers(1, 1 << 40), st.floats(0.1, 1e4), min_size=1, max_size=6),
+    st.floats(0, 1e13),
+    st.floats(0, 1e13),
+)
+def test_more_bytes_are_never_read_at_a_higher_pace(
+    curve: dict[int, float], size: float, more: float
+) -> None:
+    known = curved(curve)
+    low, high = known.bandwidth(size + more, 1), known.bandwidth(size, 1)
+    assert low <= high * (1 + 1e-9)
+    assert min(curve.values()) * (1 - 1e-9) <= low <= max(curve.values()) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("bad", [0, -1.0, "nan", "inf"])
+def test_a_pace_that_cannot_be_is_damage(native: FakeNative, bad: object) -> None:
+    limits.load_or_measure(1)
+    for path in (("read_curve", "1"), ("int8_gops",)):
+        record = json.loads(cache_file().read_text())
+        inner = record
+        for key in path:
+            inner = inner[key]
+        first = next(iter(inner))
+        inner[first] = {**inner[first], "median": bad}
+        cache_file().write_text(json.dumps(record))
+        assert not limits.load_or_measure(1).cached
+    record["read_curve"] = {"1": {}}
+    cache_file().write_text(json.dumps(record))
+    assert not limits.load_or_measure(1).cached
+
+
+def test_levels_are_the_caches_and_memory(
+    native: FakeNative, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = limits.load_or_measure(2).levels(2)
+    assert found[-1].name == "memory"
+    assert [level.gbs for level in found] == pytest.approx([20.0] * len(found))
+    assert [level.bytes for level in found] == sorted(level.bytes for level in found)
+    assert limits.load_or_measure(2).levels(1) == ()

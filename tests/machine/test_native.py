@@ -130,3 +130,36 @@ def test_company_and_threads_change_no_bit_of_an_encoder(
         values = together.run(rig.encoder_batch(sequences, output))
         singly = [alone.run(rig.encoder_batch([ids], output)) for ids in sequences]
         np.testing.assert_array_equal(values, np.concatenate(singly))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", ["llama", "all-types", "bert-mean"])
+def test_counters_add_up(name: str, threads: int) -> None:
+    machine = importlib.import_module("overclock.machine.native").NativeMachine(threads)
+    machine.watch(True)  # before there is a program to watch
+    program = rig.program(name, rig.DEFAULT)
+    for _ in range(2):  # the second program has a machine of its own, watched as well
+        machine.load(program, rig.model(name).weights, pages=rig.PAGES)
+        machine.counters()
+        sequences = rig.random_ids(name, (40, 3))
+        if program.caches:
+            rig.feed(machine, sequences)
+        else:
+            machine.run(rig.encoder_batch(sequences, "embedding"))
+        found = machine.counters()
+        assert found.runs == 1
+        parts = found.prepare + found.turn + float(found.seconds.sum()) + found.finish
+        assert parts == pytest.approx(found.whole, rel=1e-9)
+        assert found.call > 0
+        assert found.busy is not None
+        assert found.busy.shape == (threads, len(program.instructions))
+        assert (found.busy.sum(axis=1) <= found.whole).all()
+        ran = np.flatnonzero(found.seconds)
+        output = next(iter(program.outputs)) if program.caches else "embedding"
+        assert set(ran.tolist()) <= set(program.needed_for(output))
+        assert found.busy.sum() > 0
+    empty = machine.counters()
+    assert (empty.runs, empty.whole, empty.call) == (0, 0.0, 0.0)
+    assert not empty.seconds.any()
+    machine.watch(False)
+    assert machine.counters().busy is None

@@ -53,7 +53,7 @@ class Words(click.ParamType[tuple[str, ...]]):
     type=click.IntRange(min=1),
     metavar="N",
     help="Tokens of context while they generate; of a text, for an encoder.  [default: 256, or "
-    "what the model has room for]",
+    "half of what the model has room for]",
 )
 @click.option(
     "--prompt",
@@ -168,8 +168,8 @@ def _predict(
     sheet = None if computer is None else read_sheet(Path(computer))
     room = opened.model.config.context
     most = room if opened.model.config.family == "bert" else room - 1
-    context = _within("--at", at, DEFAULT_AT, most)
-    tokens = _within("--prompt", prompt, DEFAULT_PROMPT, room)
+    context = _within("--at", at, min(DEFAULT_AT, room // 2), most)
+    tokens = _within("--prompt", prompt, min(DEFAULT_PROMPT, room), room)
     threads = threads_of(opened.machine)
     base = base_case(opened, threads, streams, context, tokens, int8=int8)
     cases = changes(base, parts or None) if parts or sheet is None else []
@@ -309,11 +309,11 @@ def _record(outcome: Outcome, tried: Tried | None) -> dict[str, object]:
 
 
 def _within(option: str, asked: int | None, default: int, most: int) -> int:
-    """So many tokens as were asked for, or the default as far as the model has room."""
+    """So many tokens as were asked for, or the default. Raises InputError for too many."""
     from overclock.errors import InputError
 
     if asked is None:
-        return max(1, min(default, most))
+        return max(1, default)
     if asked > most:
         raise InputError(f"{option} {asked} is more than the {most} tokens there is room for")
     return asked

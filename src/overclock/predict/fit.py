@@ -98,12 +98,14 @@ class RowTable:
         """The time over so many rows, from those at `rows`; 0 of none."""
         if rows == 0:
             return 0.0
-        if rows <= self.rows[0] or len(self.rows) == 1:
+        if rows <= self.rows[0]:
             return times[0]
-        high = min(bisect_left(self.rows, rows), len(self.rows) - 1)
+        if rows >= self.rows[-1]:
+            return times[-1] * rows / self.rows[-1]
+        high = bisect_left(self.rows, rows)
         low = high - 1
         share = (rows - self.rows[low]) / (self.rows[high] - self.rows[low])
-        return times[low] + share * (times[high] - times[low])  # beyond the last the line goes on
+        return times[low] + share * (times[high] - times[low])
 
 
 @dataclass(frozen=True, slots=True)
