@@ -72,7 +72,7 @@ def tick(
     if found is None:
         return record
     detail = TickDetail(
-        lengths=np.array(lengths, np.int32),
+        starts=np.cumsum([0, *lengths], dtype=np.int32),
         contexts=np.array(contexts, np.int32),
         adapters=None,
         selected=len(lengths),

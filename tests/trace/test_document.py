@@ -94,7 +94,7 @@ def test_adapters_cost_what_their_ranks_say() -> None:
     count = len(program.instructions)
     tick = rig.tick(1.0, rig.counters(np.full(count, 1e-3)), lengths=(3,), contexts=(0,))
     assert tick.detail is not None
-    adapted = replace(tick, detail=replace(tick.detail, adapters=np.array([1], np.int32)))
+    adapted = replace(tick, detail=tick.detail._replace(adapters=np.array([1], np.int32)))
     found = json.loads(json.dumps(document(subject, rig.recorder([adapted]), None)))
     load = Load((3,), (0,), 1, (1,), ranks)
     assert sum(each["operations"] for each in found["instructions"]) == (
