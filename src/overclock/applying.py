@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,9 @@ ROUNDS = 3
 
 ADMISSIONS = 7
 """Requests whose admission is measured."""
+
+STAGES_ROUNDS = 4
+"""Times that the stages are measured, with few streams and with more."""
 
 SETTLED = 2
 """First ticks of all streams together that do not count."""
@@ -124,8 +127,9 @@ def stages_of(engine: LLM | Encoder) -> Stages:
         return _text_stages(engine)
     count = min(8, engine.settings.streams)
     few, many = (_around(engine, streams) for streams in (1, count))
-    each = max(0.0, (many - few) / (count - 1)) if count > 1 else 0.0
-    return Stages(max(0.0, few - each), each, _admission(engine))
+    each = max(0.0, (many.seconds - few.seconds) / (count - 1)) if count > 1 else 0.0
+    ratios = (*few.ratios, *many.ratios)
+    return Stages(max(0.0, few.seconds - each), each, _admission(engine), ratios)
 
 
 def _admission(llm: LLM) -> float:
@@ -148,19 +152,37 @@ def _tick_seconds(llm: LLM, case: Case) -> float:
     return _period(found.ticks, case.streams)
 
 
-def _around(llm: LLM, streams: int) -> float:
-    """Seconds of a tick beside the machine's run."""
-    with watching(llm.clock, llm.driver) as recorder:
-        _generate(llm, streams, STAGES_CONTEXT)
-    runs = [
-        tick.detail.counters.whole
-        for tick in recorder.ticks
-        if _is_plain(tick, streams) and tick.detail is not None
-    ]
-    return max(0.0, _period(recorder.ticks, streams) - statistics.median(runs[SETTLED:]))
+class _Around(NamedTuple):
+    """Median seconds of a tick beside the machine's run; times of ticks by their median."""
+
+    seconds: float
+    ratios: tuple[float, ...]
+
+
+def _around(llm: LLM, streams: int) -> _Around:
+    beside: list[float] = []
+    ratios: list[float] = []
+    for _ in range(STAGES_ROUNDS):
+        with watching(llm.clock, llm.driver) as recorder:
+            _generate(llm, streams, STAGES_CONTEXT)
+        runs = [
+            tick.detail.counters.whole
+            for tick in recorder.ticks
+            if _is_plain(tick, streams) and tick.detail is not None
+        ]
+        gaps = _gaps(recorder.ticks, streams)
+        middle = statistics.median(gaps)
+        beside.append(middle - statistics.median(runs[SETTLED:]))
+        ratios += [gap / middle for gap in gaps]
+    return _Around(max(0.0, statistics.median(beside)), tuple(ratios))
 
 
 def _period(ticks: Sequence[TickRecord], streams: int) -> float:
+    return statistics.median(_gaps(ticks, streams))
+
+
+def _gaps(ticks: Sequence[TickRecord], streams: int) -> list[float]:
+    """Times from one tick to the next while all streams generate, without the first ones."""
     gaps = [
         after.started - tick.started
         for tick, after in pairwise(ticks)
@@ -168,7 +190,7 @@ def _period(ticks: Sequence[TickRecord], streams: int) -> float:
     ]
     if len(gaps) <= SETTLED:
         raise InputError("the streams never ran together: there is no room for all their KV pages")
-    return statistics.median(gaps[SETTLED:])
+    return gaps[SETTLED:]
 
 
 def _is_plain(tick: TickRecord, streams: int) -> bool:

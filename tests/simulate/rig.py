@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ class Linear:
     past_s: float = 0.0
     stages_s: float = 0.0
     admission_s: float = 0.0
+    ratios: Sequence[float] = (1.0,)
 
     def run(self, lengths: NDArray[np.int32], contexts: NDArray[np.int32], selected: int) -> float:
         return self.run_s + self.row_s * int(lengths.sum()) + self.past_s * int(contexts.sum())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Row
 from math import inf
+from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ from overclock.simulate.tempo import Tempo
 
 MOST_TICKS = 1024
 """Ticks in one leap."""
+
+SEED = 1
+"""Of the chance by which equal ticks differ."""
 
 ANY_TOKEN = 0
 """What every answer consists of: nothing here depends on which tokens come."""
@@ -48,6 +52,8 @@ class TempoMachine(VirtualMachine):
         self.generating = 0
         self.rest: list[float] = []
         self._tempo = tempo
+        self._ratios = tempo.ratios
+        self._chance = Random(SEED)
         self._time = time
         self._leaps = leaps
         self._roster: Roster | None = None
@@ -70,11 +76,12 @@ class TempoMachine(VirtualMachine):
         return np.empty((len(batch.output_rows), 0), np.float32)
 
     def _seconds(self, batch: Batch, lengths: NDArray[np.int32], ticks: int) -> float:
-        """What a tick takes, so many ticks later."""
+        """What a tick takes, so many ticks later; it is asked for once for each tick, in order."""
         contexts = batch.contexts + np.int32(ticks) if ticks else batch.contexts
         selected = len(batch.output_rows)
         run = self._tempo.run(lengths, contexts, selected)
-        return run + self._tempo.stages(len(contexts), len(batch.token_ids), selected)
+        run += self._tempo.stages(len(contexts), len(batch.token_ids), selected)
+        return run * self._chance.choice(self._ratios)
 
     def _leap(self, batch: Batch, lengths: NDArray[np.int32], at: float) -> None:
         """Say how long the ticks take that can follow at once; `at` is when the first one ends."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +45,11 @@ class Tempo(Protocol):
 
     def admission(self, prompt: int) -> float:
         """Seconds that taking in a request of `prompt` tokens costs whoever ticks."""
+        ...
+
+    @property
+    def ratios(self) -> Sequence[float]:
+        """Times of equal ticks by their median: every tick takes one of them, by chance."""
         ...
 
 
@@ -99,6 +105,11 @@ class RooflineTempo:
     def admission(self, prompt: int) -> float:
         """Nothing."""
         return 0.0
+
+    @property
+    def ratios(self) -> Sequence[float]:
+        """Equal ticks are equally long."""
+        return (1.0,)
 
     def _rows(self, tokens: int, selected: int) -> float:
         """Seconds of all instructions that only depend on how many rows there are."""
@@ -171,6 +182,11 @@ class CalibratedTempo:
     def admission(self, prompt: int) -> float:
         """Seconds that taking one request in costs."""
         return self._stages.admission
+
+    @property
+    def ratios(self) -> Sequence[float]:
+        """As they were measured."""
+        return self._stages.ratios
 
 
 def _pages_key(
