@@ -4,6 +4,7 @@ const REASONS = {
   memory: "waits for memory",
   arithmetic: "is bound by arithmetic",
   latency: "is too short: starting and waiting cost more than the work",
+  kernel: "unpacks, scales and converts, far from both limits",
   waiting: "has threads that wait for each other",
 };
 
