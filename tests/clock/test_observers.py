@@ -32,10 +32,12 @@ class Watcher:
         self.requests.append(record)
 
 
-def rig(**settings: int) -> tuple[Clock, Ledger]:
+def rig(streams: int = 8) -> tuple[Clock, Ledger]:
     time = VirtualTime()
     machine = Ledger(100, time, 0.01, 0.001)
-    clock = Clock(machine, ledger_program(4096), 100, settings=ClockSettings(**settings), time=time)
+    clock = Clock(
+        machine, ledger_program(4096), 100, settings=ClockSettings(streams=streams), time=time
+    )
     return clock, machine
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,12 +79,12 @@ def test_a_cache_that_cannot_be_written_is_no_error(
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Where something stands in a JSON value, from the outside in."""
-    inside = value.items() if isinstance(value, dict) else ()
+    inside: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else ()
     inside = enumerate(value) if isinstance(value, list) else inside
     return [path, *(place for key, each in inside for place in places(each, (*path, key)))]
 
 
-VALUES = st.sampled_from(
+VALUES: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, -1, 0, 1e999, float("nan"), "12", "x", [], {}, [[]], {"weights": [1]}, 10**400]
 )
 

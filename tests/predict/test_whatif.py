@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overclock.errors import InputError
+from overclock.machine import limits
 from overclock.model.formats import Format
 from overclock.predict import book as books
 from overclock.predict import calibrate, whatif
 from overclock.predict.kernels import works
-from overclock.predict.measure import kinds_of, output_of
+from overclock.predict.measure import Kind, kinds_of, output_of
 from overclock.predict.sheet import Sheet
 from overclock.predict.whatif import Case, Oracle, Stages, changes, memory_bytes, tokens_a_tick
 from overclock.program.compiler import compile
@@ -33,8 +34,8 @@ def base(name: str = "llama", **parts: object) -> Case:
 @pytest.fixture
 def oracle(monkeypatch: pytest.MonkeyPatch) -> Oracle:
     """An oracle that needs no measurement."""
-    monkeypatch.setattr(whatif.machine_limits, "usable_cores", lambda: 2)
-    monkeypatch.setattr(whatif.machine_limits, "load_or_measure", lambda threads: rig.limits())
+    monkeypatch.setattr(limits, "usable_cores", lambda: 2)
+    monkeypatch.setattr(limits, "load_or_measure", lambda threads: rig.limits())
 
     def made(
         wanted: list[tuple[object, Program]], kv: KvFormat, threads: int, again: bool = False
@@ -127,7 +128,13 @@ def test_what_cannot_be_changed_is_said(
 
 
 def test_what_changes_nothing_is_left_out(oracle: Oracle) -> None:
-    same = {"kv": ["f16"], "threads": [1], "streams": [2], "weights": ["F32"], "context": [40]}
+    same: dict[str, list[object]] = {
+        "kv": ["f16"],
+        "threads": [1],
+        "streams": [2],
+        "weights": ["F32"],
+        "context": [40],
+    }
     assert changes(base(), same) == []
     assert len(changes(base(), {"weights": ["F16", "F32"]})) == 1
 
@@ -163,7 +170,7 @@ def test_a_calibration_has_every_kernel_and_is_kept(
     measured: list[str] = []
     measure = calibrate.measure
 
-    def noted(kind: calibrate.Kind, *rest: object, **named: object) -> books.Book:
+    def noted(kind: Kind, *rest: object, **named: object) -> books.Book:
         measured.append(kind.name)
         return measure(kind, *rest, **named)  # type: ignore[arg-type]
 
@@ -192,12 +199,12 @@ def test_a_calibration_has_every_kernel_and_is_kept(
 def test_measuring_again_is_done_once_and_not_for_every_change(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(whatif.machine_limits, "usable_cores", lambda: 2)
-    monkeypatch.setattr(whatif.machine_limits, "load_or_measure", lambda threads: rig.limits())
+    monkeypatch.setattr(limits, "usable_cores", lambda: 2)
+    monkeypatch.setattr(limits, "load_or_measure", lambda threads: rig.limits())
     asked: list[tuple[str, int]] = []
 
     def made(
-        wanted: list[tuple[calibrate.Kind, Program]],
+        wanted: list[tuple[Kind, Program]],
         kv: KvFormat,
         threads: int,
         again: bool = False,
@@ -207,6 +214,11 @@ def test_measuring_again_is_done_once_and_not_for_every_change(
 
     monkeypatch.setattr(whatif, "calibrate", made)
     start = base()
-    parts = {"layers": [1], "ffn": [0.5], "threads": [2], "weights": ["F16"]}
+    parts: dict[str, list[object]] = {
+        "layers": [1],
+        "ffn": [0.5],
+        "threads": [2],
+        "weights": ["F16"],
+    }
     Oracle(again=True).outcomes(start, changes(start, parts))
     assert sorted(asked) == [("llama F16 F16", 1), ("llama F32 F32", 1), ("llama F32 F32", 2)]

@@ -49,7 +49,8 @@ def test_the_longer_of_memory_and_arithmetic_is_attainable() -> None:
     assert first.share == pytest.approx(f32 / 1e-3)
     assert second.attainable_s == pytest.approx(2 * memory)
     assert second.bound == "memory"
-    assert (first.runs, first.seconds, first.operations) == (2, pytest.approx(2e-3), 4e8)
+    assert (first.runs, first.operations) == (2, 4e8)
+    assert first.seconds == pytest.approx(2e-3)
     assert (first.weight_bytes, first.activation_bytes, first.kv_bytes) == (8e6, 2e6, 2e6)
     wanted = ((rig.COUNT - 1) * f32 + memory) / (rig.COUNT * 1e-3)
     assert both.limit_share == pytest.approx(wanted)
@@ -124,10 +125,10 @@ def test_totals_are_the_sums_of_the_ticks(lengths: list[float], share: float) ->
         seconds = np.linspace(each, 2 * each, rig.COUNT)
         ticks.append(rig.tick(0.0, rig.counters(seconds, np.stack([seconds, share * seconds]))))
     spent = found(ticks, costs(operations=1e6, weights=1e5))
-    for index, each in enumerate(spent.instructions):
+    for index, one in enumerate(spent.instructions):
         wanted = sum(t.detail.counters.seconds[index] for t in ticks if t.detail is not None)
-        assert each.seconds == pytest.approx(wanted)
-        assert each.busy_s <= 2 * each.seconds * (1 + 1e-9)
+        assert one.seconds == pytest.approx(wanted)
+        assert one.busy_s <= 2 * one.seconds * (1 + 1e-9)
     assert spent.wait_s == pytest.approx(
-        sum(2 * each.seconds - each.busy_s for each in spent.instructions), abs=1e-9
+        sum(2 * one.seconds - one.busy_s for one in spent.instructions), abs=1e-9
     )
