@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def test_damage_is_named(
 
 def places(value: object, at: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     """Ways to every value inside."""
-    items = value.items() if isinstance(value, dict) else ()
+    items: Iterable[tuple[str | int, object]] = value.items() if isinstance(value, dict) else ()
     items = enumerate(value) if isinstance(value, list) else items
     return [at, *(way for key, each in items for way in places(each, (*at, key)))]
 
