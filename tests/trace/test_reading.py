@@ -110,11 +110,8 @@ def test_damage_is_named(
 
 def places(value: object, at: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     """Ways to every value inside."""
-    items: Iterable[tuple[str | int, object]] = ()
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
+    items: Iterable[tuple[str | int, object]] = value.items() if isinstance(value, dict) else ()
+    items = enumerate(value) if isinstance(value, list) else items
     return [at, *(way for key, each in items for way in places(each, (*at, key)))]
 
 
