@@ -114,21 +114,27 @@ inline void rope_store(const Frame& frame, const Instruction& instruction, const
   const Cache& cache = frame.cache(instruction.one(Role::Cache));
   const Rotation& rotation = frame.rotations[size_t(instruction.table)];
   const int width = cache.head_dim;
-  // One unit is one head of one token: queries first, then keys with their values.
+  // One unit is one head of one token. A few tokens of one sequence stand in one page, whose keys
+  // share cache lines that lanes would take from each other: then all tokens of a head come one
+  // after another, keys and values first, so that who is done early helps with queries. (16 tokens,
+  // two threads: 25 µs a layer token by token, 15 head by head; 512 tokens: 84 and 156.)
+  const int rows = frame.rows(queries);
   const int heads = instruction.heads + cache.heads;
-  const int units = frame.rows(queries) * heads;
+  const bool by_head = rows <= kPageTokens && rows > frame.batch.sequences;
+  const int units = rows * heads;
+  const int inner = by_head ? rows : heads;
   for (int begin, end; lane.claim(units, lane.piece(units), begin, end);)
     for (int unit = begin; unit < end; ++unit) {
-      const int row = unit / heads;
-      const int head = unit % heads;
-      if (head < instruction.heads) {
-        turn_head(instruction, rotation, row, q_norm, q.row(row) + head * width, width,
-                  y.row(row) + head * width);
+      const int row = by_head ? unit % inner : unit / inner;
+      const int head = by_head ? unit / inner : unit % inner;
+      if (head < cache.heads) {
+        float key[kMostHeadColumns];
+        turn_head(instruction, rotation, row, k_norm, k.row(row) + head * width, width, key);
+        store_token(frame, cache, row, head, key, v.row(row) + head * width);
         continue;
       }
-      const int at = head - instruction.heads;
-      float key[kMostHeadColumns];
-      turn_head(instruction, rotation, row, k_norm, k.row(row) + at * width, width, key);
-      store_token(frame, cache, row, at, key, v.row(row) + at * width);
+      const int column = (head - cache.heads) * width;
+      turn_head(instruction, rotation, row, q_norm, q.row(row) + column, width,
+                y.row(row) + column);
     }
 }

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from overclock.simulate.workload import Workload
 
 
+SEARCH_SECONDS = 120.0
+"""Seconds in which requests come where many loads are simulated, unless something else is said."""
+
+
 class Rates(click.ParamType[tuple[float, ...]]):
     """Numbers above 0 with commas between."""
 
@@ -110,6 +114,8 @@ def command(
         return
     finds = load["rate"] is None and load["trace"] is None and load["arrivals"] != "closed"
     finds = finds and (ttft is not None or gap is not None)
+    if load["duration"] is None and (finds or sweep is not None or replicas_for is not None):
+        load["duration"] = SEARCH_SECONDS
     rate = replicas_for or (sweep[0] if sweep else 1.0 if finds else None) or load["rate"]
     work = simulate_options.workload(load, rate)
     setup = simulate_options.setup(_decoder(model), server)

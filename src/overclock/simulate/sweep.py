@@ -161,6 +161,10 @@ def fewest_replicas(
 
     if workload.rate is None:
         raise InputError("these requests have no rate; choose arrivals that come at one")
+    quiet = simulate(setup, workload.at_rate(FEWEST / workload.duration))
+    tell(quiet)
+    if not target.is_met(quiet):  # more computers would not help
+        return Found(None, [quiet])
     alone = capacity(setup, workload)
     low, high = ceil(workload.rate / (LEEWAY * alone)) - 1, ceil(workload.rate / alone)
     while not is_good(high):
