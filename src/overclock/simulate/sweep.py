@@ -17,6 +17,9 @@ EXACT = 0.02
 ROUNDS = 24
 """While the capacity is measured, each stream has so many requests one after the other."""
 
+LEAST_GAIN = 0.99
+"""More replicas are no use if the times become no less than so many times what they were."""
+
 FEWEST = 20
 """A rate at which fewer requests come says nothing."""
 
@@ -43,6 +46,14 @@ class Target:
                 raise InputError(f"a target of {limit:g} s is not possible; it must be above 0")
         if not 0 < self.percent <= 100:
             raise InputError(f"{self.percent:g} % of requests is impossible; above 0, 100 at most")
+
+    def excess(self, result: Result) -> float:
+        """The times that are asked about by what they may be; the worse one."""
+        pairs = ((result.first, self.first), (result.gap, self.gap))
+        return max(
+            (each.percentile(self.percent) / limit for each, limit in pairs if limit is not None),
+            default=0.0,
+        )
 
     def is_met(self, result: Result) -> bool:
         """Whether a load is served within it: steadily, with nobody refused or late."""
@@ -161,15 +172,11 @@ def fewest_replicas(
 
     if workload.rate is None:
         raise InputError("these requests have no rate; choose arrivals that come at one")
-    quiet = simulate(setup, workload.at_rate(FEWEST / workload.duration))
-    tell(quiet)
-    if not target.is_met(quiet):  # more computers would not help
-        return Found(None, [quiet])
     alone = capacity(setup, workload)
     low, high = ceil(workload.rate / (LEEWAY * alone)) - 1, ceil(workload.rate / alone)
     while not is_good(high):
         low, high = high, 2 * high
-        if high > MOST_REPLICAS or low > tried[-1].came:
+        if high > MOST_REPLICAS or low > tried[-1].came or _is_hopeless(target, tried):
             return Found(None, tried)
     while high - low > 1:
         middle = (low + high) // 2
@@ -178,6 +185,14 @@ def fewest_replicas(
         else:
             low = middle
     return Found(_best(tried, target, lambda each: -each.replicas), tried)
+
+
+def _is_hopeless(target: Target, tried: list[Result]) -> bool:
+    """Whether twice as many replicas changed next to nothing: what is too slow is slow alone."""
+    if len(tried) < 2 or not tried[-1].is_stable:
+        return False
+    before, after = (target.excess(each) for each in tried[-2:])
+    return after > LEAST_GAIN * before
 
 
 def _best(tried: list[Result], target: Target, by: Callable[[Result], float]) -> Result | None:
