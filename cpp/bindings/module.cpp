@@ -12,7 +12,6 @@
 #include <optional>
 #include <stdexcept>
 
-#include "core/clock.h"
 #include "core/machine.h"
 #include "core/pack.h"
 #include "core/sampler.h"
@@ -155,19 +154,14 @@ Result new_result(Machine& machine, size_t rows, size_t columns, float*& data) {
 Result run(Machine& machine, const Ints& token_ids, const Ints& starts, const Ints& contexts,
            const Table& pages, const Ints& output_rows, const std::optional<Ints>& types,
            const std::optional<Ints>& adapters, int output) {
-  const uint64_t called = ticks_now();
   const Batch batch = make_batch(token_ids, starts, contexts, pages, output_rows, types, adapters);
   float* data = nullptr;
   Result result = new_result(machine, static_cast<size_t>(machine.output_rows(batch, output)),
                              static_cast<size_t>(machine.output_columns(output)), data);
-  uint64_t begun = 0, ended = 0;
   {
     nb::gil_scoped_release released;
-    begun = ticks_now();
     machine.run(batch, output, data);
-    ended = ticks_now();
   }
-  machine.note_call(begun - called + ticks_now() - ended);
   return result;
 }
 
@@ -197,7 +191,7 @@ nb::tuple run_tapped(Machine& machine, const Ints& token_ids, const Ints& starts
   return nb::make_tuple(result, tapped);
 }
 
-// Runs, whole, prepare, turn, finish, call, and f64[1 + threads, instructions]: wall time, then
+// Runs, whole, prepare, turn, finish, and f64[1 + threads, instructions]: wall time, then
 // each watched thread's. A tuple and one array, as it is asked for after every tick that is traced.
 nb::tuple take_account(Machine& machine) {
   const Account account = machine.take_account();
@@ -209,7 +203,7 @@ nb::tuple take_account(Machine& machine) {
             std::copy(account.seconds.begin(), account.seconds.end(), values));
   const nb::ndarray<nb::numpy, double, nb::ndim<2>> times(values, {rows, columns}, owner);
   return nb::make_tuple(account.runs, account.whole, account.prepare, account.turn, account.finish,
-                        account.call, times);
+                        times);
 }
 
 // For each adapter its changes: site, scale, A [rank, in] and B [out, rank].

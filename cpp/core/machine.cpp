@@ -494,12 +494,8 @@ Account Machine::take_account() {
   const std::lock_guard alone(running_);
   const double tick = seconds_per_tick();
   const auto seconds = [tick](uint64_t ticks) { return static_cast<double>(ticks) * tick; };
-  Account account{runs_,
-                  seconds(spent_.whole),
-                  seconds(spent_.prepare),
-                  seconds(spent_.turn),
-                  seconds(spent_.finish),
-                  seconds(spent_.call)};
+  Account account{runs_, seconds(spent_.whole), seconds(spent_.prepare), seconds(spent_.turn),
+                  seconds(spent_.finish)};
   const auto take = [&](std::vector<uint64_t>& from, std::vector<double>& to) {
     for (uint64_t& ticks : from) to.push_back(seconds(ticks));
     std::fill(from.begin(), from.end(), 0);

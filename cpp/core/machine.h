@@ -23,7 +23,6 @@ struct Account {
   double prepare = 0;           // checks, memory, grouping
   double turn = 0;              // waking the threads, and the angles of all positions
   double finish = 0;            // from the last instruction until all threads are back
-  double call = 0;              // of the caller around `whole`, as it noted it
   std::vector<double> seconds;  // of each instruction
   std::vector<double> busy;     // [threads][instructions] in kernels; empty unless watched
 };
@@ -98,8 +97,6 @@ class Machine {
   const std::vector<Weight>& weights() const { return weights_; }
   size_t weight_bytes() const { return weight_bytes_; }
 
-  // The caller's own work around a run, in ticks of ticks_now().
-  void note_call(uint64_t ticks) { spent_.call += ticks; }
   // Whether each thread's time in kernels is counted too: one more look at the timer a step.
   void watch(bool threads);
   // What was counted since the last call; all begins at zero again.
@@ -160,7 +157,7 @@ class Machine {
   std::vector<Cursor> cursors_;
   // Counters, in ticks; thread 0 writes all but `busy_`, in which each thread has a row of its own.
   struct Ticks {
-    uint64_t whole = 0, prepare = 0, turn = 0, finish = 0, call = 0;
+    uint64_t whole = 0, prepare = 0, turn = 0, finish = 0;
   };
   Ticks spent_;
   uint64_t last_tick_ = 0;  // when thread 0 was done with its last step

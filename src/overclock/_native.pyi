@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Operands = dict[str, list[tuple[int, int, int]]]
 
-Account = tuple[int, float, float, float, float, float, NDArray[np.float64]]
+Account = tuple[int, float, float, float, float, NDArray[np.float64]]
 
 class Machine:
     def __init__(self, threads: int, kv: str, tier: str = "") -> None: ...

@@ -252,9 +252,9 @@ class Encoder(Visible):
                 token_ids=tokens,
                 output=output,
                 rows=tuple(rows),
-                tokenize_s=self._tokenize_s / len(ids),
+                tokenize_s=0.0 if number else self._tokenize_s,  # of all texts, at once
             )
-            for tokens in ids
+            for number, tokens in enumerate(ids)
         ]
         return encoded(self.driver, requests)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,6 +123,7 @@ class NativeMachine:
         self._is_watched = False
         self._core = self._new_core()
         self._program: Program | None = None
+        self._called = 0.0  # seconds in calls of the core's run, since the counters were read
         self._pages = PageRules()
 
     @property
@@ -190,8 +192,8 @@ class NativeMachine:
         if self._program is None:
             raise MachineError("the machine has no program; call load() first")
         try:
-            # Not in a method of its own: every token pays for each call.
-            return self._core.run(
+            began = perf_counter()
+            result = self._core.run(
                 batch.token_ids,
                 batch.starts,
                 batch.contexts,
@@ -201,6 +203,8 @@ class NativeMachine:
                 batch.adapters,
                 self._outputs[batch.output],
             )
+            self._called += perf_counter() - began
+            return result
         except (KeyError, TypeError, ValueError) as error:
             # The core refuses what would leave its memory, in few words; the rules that all
             # machines share cost too much for every token, but say it better.
@@ -267,8 +271,9 @@ class NativeMachine:
 
     def counters(self) -> Counters:
         """What each instruction cost since the last call, which also sets them to zero."""
-        runs, whole, prepare, turn, finish, call, times = self._core.take_account()
+        runs, whole, prepare, turn, finish, times = self._core.take_account()
         busy = times[1:] if len(times) > 1 else None
+        call, self._called = max(0.0, self._called - whole), 0.0
         return Counters(times[0], runs, whole, prepare, turn, finish, call, busy)
 
     def _new_core(self) -> _native.Machine:

@@ -82,7 +82,8 @@ class TickRecord:
 class RequestRecord:
     """One request that has ended. Times are in seconds of the clock's own time.
 
-    arrived: when it was handed in, after `tokenize` seconds of making tokens of its text
+    arrived: when it was handed in, after `tokenize` seconds of making tokens of its text; those of
+    texts that an encoder gets together are all with the first one
     admitted: when it first ran, None if it never did; first_token, last_token: None without one
     prompt: tokens of its prompt or text, of which `cached` were in KV pages already
     tokens: those of its answer; drafted, accepted: guesses, and those that came true
