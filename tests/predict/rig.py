@@ -11,7 +11,7 @@ from overclock.machine import limits as machine_limits
 from overclock.machine.limits import Figure, Limits
 from overclock.predict import calibrate, measure, probes
 from overclock.predict.book import ROW_PARTS, SUM_PARTS, Book
-from overclock.predict.fit import Fit, RowFit, SumFit
+from overclock.predict.fit import NEAR_BYTES, Fit, RowFit, RowTable, SumFit
 from overclock.predict.kernels import Lengths, Work, works
 from overclock.predict.probes import Sizes
 from overclock.program.program import KvFormat, Program
@@ -45,13 +45,17 @@ def fit_of(work: Work) -> Fit:
     opcode = work.key.partition("/")[0]
     if opcode in SUM_PARTS:
         return SumFit(
-            (2e-6, 1e-6, 1e-7, 1e-11, 1e-11, 1e-11, 1e-11, 1e-11, 1.1)[: SUM_PARTS[opcode]]
+            (2e-6, 1e-6, 1e-7, 1e-11, 1e-11, 1e-11, 1e-11, 1e-11, 1.1, 0.5)[: SUM_PARTS[opcode]]
         )
     parts = ROW_PARTS.get(opcode, 2)
     weights = tuple(
         (1e-6, *(1e-12 * rows for _ in range(parts - 2)), 5e-12 * rows) for rows in ROWS
     )
-    return RowFit(ROWS, weights, 20 * GB)
+    near = RowTable(ROWS, weights, NEAR_BYTES)
+    if not parts - 2:
+        return RowFit(near)
+    slower = tuple((first, *(1.5 * each for each in rest)) for first, *rest in weights[:5])
+    return RowFit(near, RowTable(ROWS[:5], slower, 8 * NEAR_BYTES))
 
 
 def book(found: Iterable[Work], threads: int = 1) -> Book:
@@ -78,7 +82,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch, cache: Path, cores: int = 2) -> None:
     monkeypatch.setattr(machine_limits, "usable_cores", lambda: cores)
     monkeypatch.setattr(measure, "LEAST", 1)
     monkeypatch.setattr(measure, "SECONDS", 0.0)
-    monkeypatch.setattr(probes, "WEIGHT_BYTES", 1)
+    for name in ("FAR_BYTES", "CHECK_BYTES"):
+        monkeypatch.setattr(probes, name, 1)
+    monkeypatch.setattr(calibrate, "NEAR_BYTES", 1)
     monkeypatch.setattr(probes, "CONTEXT", 512)
     sizes = (Sizes(256, 8, 2, 32, 256, 300), Sizes(256, 4, 4, 64, 512, 600))
     monkeypatch.setattr(probes, "DECODERS", (*sizes, Sizes(512, 8, 4, 64, 768, 500)))
@@ -86,6 +92,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, cache: Path, cores: int = 2) -> None:
     monkeypatch.setattr(probes, "ENCODERS", (*sizes, Sizes(512, 8, 8, 64, 768, 500)))
     monkeypatch.setattr(probes, "CHECK_ENCODER", sizes[1])
     monkeypatch.setattr(calibrate, "row_shapes", lambda family: _rows(family))
+    monkeypatch.setattr(calibrate, "far_shapes", lambda family: _rows(family)[:2])
     monkeypatch.setattr(calibrate, "attention_shapes", lambda family: _attention(family))
     monkeypatch.setattr(calibrate, "check_shapes", lambda family: _rows(family)[:2])
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from overclock.errors import InputError
+from overclock.machine.limits import Limits
 from overclock.predict import book as books
 from overclock.predict.book import Book
 from overclock.predict.fit import RowFit, Sample, SumFit
@@ -108,18 +109,18 @@ def test_a_damaged_book_is_none_or_can_be_used(cache: Path, data: st.DataObject)
         return
     at = rig.limits()
     for work in WORKS:
-        seconds = predicted(found, work, at.bandwidth(1e6, 2) * rig.GB)
+        seconds = predicted(found, work, at)
         assert 0.0 <= seconds < float("inf")
 
 
-def predicted(book: Book, work: Work, bytes_per_second: float) -> float:
+def predicted(book: Book, work: Work, known: Limits) -> float:
     from overclock.predict.fit import Conditions
 
     try:
         fit = book.fit(work)
     except InputError:  # its key was damaged
         return 0.0
-    at = Conditions(2, bytes_per_second)
+    at = Conditions(2, 1e6, lambda moved: known.bandwidth(moved, 2) * rig.GB)
     if isinstance(fit, RowFit):
         assert isinstance(work, RowWork)
         return fit.seconds(work, 5, at)
@@ -175,18 +176,19 @@ def test_a_merged_book_has_both_and_the_newer_wins() -> None:
 def test_samples_that_say_nothing_are_left_out() -> None:
     work = row_work("rmsnorm/f32")
     loads = [Lengths.of([rows], [0], 1) for rows in (0, 1, 2, 3)]
-    samples = [Sample(work, load, 1e-6 * load.tokens, 1e9) for load in loads]
-    zero = Sample(work, loads[1], 0.0, 1e9)
-    few = [Sample(row_work("add/f32"), loads[1], 1e-6, 1e9)] * 2
-    book = books.make([*samples, zero, *few], [], 1)
+    samples = [Sample(work, load, 1e-6 * load.tokens, 1e7, 1e9) for load in loads]
+    zero = Sample(work, loads[1], 0.0, 1e7, 1e9)
+    few = [Sample(row_work("add/f32"), loads[1], 1e-6, 1e7, 1e9)] * 2
+    book = books.make([*samples, zero, *few], samples, [], 1)
     assert set(book.fits) == {"rmsnorm/f32"}
     fit = book.fits["rmsnorm/f32"]
     assert isinstance(fit, RowFit)
-    assert fit.rows == (1, 2, 3)
+    assert fit.near.rows == (1, 2, 3)
+    assert fit.far is None  # there are no weights to come from far
     assert book.overhead == ()
 
 
 def test_a_planted_overhead_is_found() -> None:
     loads = [Lengths.of([n] * s, [0] * s, s) for n, s in ((1, 1), (1, 9), (64, 1), (30, 4))]
     found = [Overhead(load, 5e-6 + 2e-8 * load.tokens + 3e-7 * len(load.lengths)) for load in loads]
-    assert books.make([], found, 1).overhead == pytest.approx((5e-6, 2e-8, 3e-7))
+    assert books.make([], [], found, 1).overhead == pytest.approx((5e-6, 2e-8, 3e-7))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.optimize
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from overclock.predict.fit import (
     BLOCK_ROWS,
+    NEAR_BYTES,
     Conditions,
     RowFit,
+    RowTable,
     Sample,
     fit_rows,
     fit_sums,
@@ -70,12 +73,12 @@ def test_a_planted_kernel_is_found(
         return constant + count * busiest * (panel * work.sizes[0] + product * work.sizes[1])
 
     samples = [
-        Sample(work, tokens(count), seconds(work, count), 1e15)  # bytes cost nothing
+        Sample(work, tokens(count), seconds(work, count), 1e7, 1e15)  # bytes cost nothing
         for work in (SMALL, MIDDLE, LARGE)
         for count in rows
     ]
-    fit = fit_rows(samples, threads)
-    at = Conditions(threads, 1e15)
+    fit = RowFit(fit_rows(samples, threads))
+    at = Conditions(threads, 1e7, flat(1e15))
     other = replace(MIDDLE, sizes=(33.0, 5e5), weight_bytes=500_000, units=33)
     for work in (SMALL, MIDDLE, LARGE, other):
         for count in rows:  # at what was measured
@@ -89,43 +92,65 @@ def test_a_planted_kernel_is_found(
 
 
 def test_before_the_first_number_of_rows_a_time_stays() -> None:
-    fit = RowFit((8, 16), ((0.0, 1.0, 0.0), (0.0, 2.0, 0.0)), 1e15)
-    at = Conditions(1, 1e15)
+    fit = RowFit(RowTable((8, 16), ((0.0, 1.0, 0.0), (0.0, 2.0, 0.0)), 1e7))
+    at = Conditions(1, 1e7, flat(1e15))
     assert fit.seconds(SMALL, 3, at) == fit.seconds(SMALL, 8, at) == pytest.approx(8.0)
     assert fit.seconds(SMALL, 0, at) == 0.0
 
 
 def test_a_planted_attention_is_found() -> None:
-    weights = np.array([2e-6, 5e-6, 1e-7, 2e-11, 1e-12, 3e-10, 4e-12, 5e-11, 1.2])
+    weights = np.array([2e-6, 5e-6, 1e-7, 2e-11, 1e-12, 3e-10, 4e-12, 5e-11, 1.2, 0.7])
+    far = 1e-11
     shapes = [([1] * count, [context] * count) for count in (1, 5, 20) for context in (9, 300, 900)]
     shapes += [([40], [0]), ([7, 100], [400, 3]), ([1, 1, 9], [1000, 30, 77])]
     loads = [Lengths.of(lengths, contexts, 1) for lengths, contexts in shapes]
 
     def seconds(load: Lengths) -> float:
-        features = np.append(ATTEND.features(load, 2), ATTEND.kv_bytes(load) / 2e10)
+        size = ATTEND.kv_bytes(load)
+        features = np.append(ATTEND.features(load, 2), (size / 2e10, size * far))
         return float(features @ weights)
 
-    fit = fit_sums([Sample(ATTEND, load, seconds(load), 2e10) for load in loads], 2)
+    samples = [Sample(ATTEND, load, seconds(load), 1e9, 2e10, far) for load in loads]
+    fit = fit_sums(samples, 2)
+    at = Conditions(2, 1e9, lambda moved: 2e10 if moved > NEAR_BYTES else 1 / (1 / 2e10 - far))
     for load in (*loads, Lengths.of([3, 1], [100, 600], 2), Lengths.of([200], [50], 1)):
-        found = fit.seconds(ATTEND, load, Conditions(2, 2e10))
+        found = fit.seconds(ATTEND, load, at)
         assert found == pytest.approx(seconds(load), rel=0.02)
 
 
 parts = st.floats(0.0, 1e-6)
 
 
+def flat(rate: float) -> Callable[[float], float]:
+    """Memory that gives as much whatever a run goes through."""
+    return lambda moved: rate
+
+
+def falling(rate: float, share: float) -> Callable[[float], float]:
+    """Memory that gives only a share of it from 256 MiB on, and less and less on the way there."""
+    low, high = float(NEAR_BYTES), float(4 * NEAR_BYTES)
+
+    def bandwidth(moved: float) -> float:
+        place = min(1.0, max(0.0, (moved - low) / (high - low)))
+        return rate * (1 - place * (1 - share))
+
+    return bandwidth
+
+
 @st.composite
-def fits(draw: st.DrawFn) -> RowFit:
+def tables(draw: st.DrawFn, moved: float) -> RowTable:
     """Any formula, as noise would leave it."""
     rows = sorted(draw(st.sets(st.integers(1, 600), min_size=1, max_size=5)))
     weights = tuple((draw(parts), draw(parts), draw(parts) * 1e-3) for _ in rows)
-    return RowFit(tuple(rows), weights, draw(st.floats(1e9, 1e11)))
+    return RowTable(tuple(rows), weights, moved)
 
 
+fits = st.builds(RowFit, tables(NEAR_BYTES), st.one_of(st.none(), tables(4.0 * NEAR_BYTES)))
 conditions = st.builds(
     Conditions,
     st.integers(1, 8),
-    st.floats(1e9, 1e12),
+    st.floats(1e6, 1e10),
+    st.builds(falling, st.floats(1e9, 1e12), st.floats(0.2, 1.0)),
     st.builds(Scale, st.just(1.0), st.floats(0.1, 10), st.floats(0.1, 10)),
 )
 matrices = st.tuples(st.integers(1, 100), st.integers(1, 100), st.booleans()).map(
@@ -140,23 +165,51 @@ matrices = st.tuples(st.integers(1, 100), st.integers(1, 100), st.booleans()).ma
 )
 
 
-@given(fits(), matrices, conditions, st.integers(0, 3000), st.integers(1, 3000))
+@given(fits, matrices, conditions, st.integers(0, 3000), st.integers(1, 3000))
 def test_more_rows_never_take_less(
     fit: RowFit, work: RowWork, at: Conditions, rows: int, more: int
 ) -> None:
     assert fit.seconds(work, rows + more, at) >= fit.seconds(work, rows, at)
 
 
-@given(fits(), matrices, conditions, st.integers(1, 3000), st.floats(0.05, 1.0))
+@given(fits, matrices, conditions, st.integers(1, 3000), st.floats(0.05, 1.0))
 def test_slower_memory_never_takes_less_and_at_most_as_much_more(
     fit: RowFit, work: RowWork, at: Conditions, rows: int, share: float
 ) -> None:
-    slow = replace(at, bytes_per_second=share * at.bytes_per_second)
+    slow = replace(at, scale=replace(at.scale, memory=share))
     before, after = (fit.seconds(work, rows, each) for each in (at, slow))
     assert before * (1 - 1e-9) <= after <= before / share * (1 + 1e-9)
 
 
-@given(fits(), matrices, conditions, st.integers(1, 3000), st.floats(1.0, 10.0))
+@given(fits, matrices, conditions, st.integers(1, 3000), st.floats(1.0, 100.0))
+def test_weights_from_farther_never_take_less(
+    fit: RowFit, work: RowWork, at: Conditions, rows: int, times: float
+) -> None:
+    assume(at.moved >= NEAR_BYTES)
+    farther = replace(at, moved=times * at.moved)
+    assert fit.seconds(work, rows, farther) >= fit.seconds(work, rows, at) * (1 - 1e-9)
+
+
+def test_between_near_and_far_the_bandwidth_decides() -> None:
+    near = RowTable((1, 4), ((0.0, 1.0, 0.0), (0.0, 4.0, 0.0)), float(NEAR_BYTES))
+    far = RowTable((1,), ((0.0, 3.0, 0.0),), float(4 * NEAR_BYTES))
+    work = replace(SMALL, sizes=(1.0, 0.0), units=1)
+    memory = falling(1e12, 0.5)  # bytes themselves take next to nothing
+
+    def at(moved: float) -> Conditions:
+        return Conditions(1, moved, memory)
+
+    fit = RowFit(near, far)
+    assert fit.seconds(work, 1, at(NEAR_BYTES)) == pytest.approx(1.0)
+    assert fit.seconds(work, 1, at(4 * NEAR_BYTES)) == pytest.approx(3.0)
+    half = NEAR_BYTES + 2 * NEAR_BYTES  # where a byte takes as much longer as half the way: 2/3
+    assert memory(half) == pytest.approx(2e12 / 3)
+    assert fit.seconds(work, 1, at(half)) == pytest.approx(2.0)
+    # Where only the near ones were measured, the far ones add as much as with the most rows.
+    assert fit.seconds(work, 4, at(4 * NEAR_BYTES)) == pytest.approx(4.0 + 2.0)
+
+
+@given(fits, matrices, conditions, st.integers(1, 3000), st.floats(1.0, 10.0))
 def test_faster_arithmetic_never_takes_more_and_at_most_as_much_less(
     fit: RowFit, work: RowWork, at: Conditions, rows: int, faster: float
 ) -> None:
@@ -165,14 +218,15 @@ def test_faster_arithmetic_never_takes_more_and_at_most_as_much_less(
     assert before / faster * (1 - 1e-9) <= after <= before * (1 + 1e-9)
 
 
-@given(fits(), matrices, conditions, st.integers(1, 3000), st.integers(2, 9))
+@given(fits, matrices, conditions, st.integers(1, 3000), st.integers(2, 9))
 def test_a_wider_matrix_never_takes_less(
     fit: RowFit, work: RowWork, at: Conditions, rows: int, times: int
 ) -> None:
     # No kernel takes less than its bytes.
-    least = 1.0 / fit.bytes_per_second
-    weights = tuple((first, panel, least + product) for first, panel, product in fit.weights)
-    fit, at = replace(fit, weights=weights), replace(at, threads=1)
+    least = 1.0 / at.bandwidth(NEAR_BYTES)
+    weights = tuple((first, panel, least + product) for first, panel, product in fit.near.weights)
+    fit = RowFit(replace(fit.near, weights=weights))
+    at = replace(at, threads=1)
     panels, product = work.sizes
     wide = replace(work, sizes=(panels, times * product), weight_bytes=times * work.weight_bytes)
     tall = replace(wide, sizes=(times * panels, times * product), units=times * work.units)
