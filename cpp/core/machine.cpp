@@ -504,7 +504,9 @@ Account Machine::take_account() {
   take(ticks_, account.seconds);
   account.busy.reserve(busy_.size() * ticks_.size());
   for (auto& row : busy_) {
-    for (size_t i = 0; i < row.size(); ++i) row[i] -= starts_[i];
+    // A thread without work may be done before thread 0 has noted when the step began.
+    for (size_t i = 0; i < row.size(); ++i)
+      row[i] = static_cast<uint64_t>(std::max<int64_t>(0, int64_t(row[i] - starts_[i])));
     take(row, account.busy);
   }
   std::fill(starts_.begin(), starts_.end(), 0);

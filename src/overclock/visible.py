@@ -22,7 +22,7 @@ class Visible(Closing):
     machine: Machine
     clock: Clock
     driver: Driver
-    _kv_format: KvFormat | None = None
+    kv_format: KvFormat | None = None
     _board: finalize[..., Visible] | None = None
 
     def show(self) -> None:
@@ -39,7 +39,7 @@ class Visible(Closing):
             self.program,
             self.model.name,
             pages=self.clock.pages.count,
-            kv=self._kv_format,
+            kv=self.kv_format,
         )
         self._board = finalize(self, shown.close)
         with self.driver.between_ticks():

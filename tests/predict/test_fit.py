@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 
@@ -307,6 +308,36 @@ def test_weights_cost_what_the_curve_says_between_near_and_far(
     assert (middle <= high + slack).all()
     if len(fit.near.rows) == 1:  # otherwise a time may be that of fewer rows
         np.testing.assert_allclose(middle, between, rtol=1e-6, atol=1e-15)
+
+
+def falling(rate: float, share: float) -> Callable[[float], float]:
+    """Memory that gives only a share of it from 256 MiB on, and less and less on the way there."""
+    low, high = float(NEAR_BYTES), float(4 * NEAR_BYTES)
+
+    def bandwidth(moved: float) -> float:
+        place = min(1.0, max(0.0, (moved - low) / (high - low)))
+        return rate * (1 - place * (1 - share))
+
+    return bandwidth
+
+
+def test_between_near_and_far_the_bandwidth_decides() -> None:
+    near = RowTable((1, 4), ((0.0, 1.0, 0.0), (0.0, 4.0, 0.0)), float(NEAR_BYTES))
+    far = RowTable((1,), ((0.0, 3.0, 0.0),), float(4 * NEAR_BYTES))
+    work = replace(SMALL, sizes=(1.0, 0.0), units=1)
+    memory = falling(1e12, 0.5)  # bytes themselves take next to nothing
+
+    def at(moved: float) -> Conditions:
+        return Conditions(1, moved, memory)
+
+    fit = RowFit(near, far)
+    assert fit.seconds(work, 1, at(NEAR_BYTES)) == pytest.approx(1.0)
+    assert fit.seconds(work, 1, at(4 * NEAR_BYTES)) == pytest.approx(3.0)
+    half = NEAR_BYTES + 2 * NEAR_BYTES  # where a byte takes as much longer as half the way: 2/3
+    assert memory(half) == pytest.approx(2e12 / 3)
+    assert fit.seconds(work, 1, at(half)) == pytest.approx(2.0)
+    # Where only the near ones were measured, the far ones add as much as with the most rows.
+    assert fit.seconds(work, 4, at(4 * NEAR_BYTES)) == pytest.approx(4.0 + 2.0)
 
 
 NEARBY = RowTable((1, 4, 100), ((1e-6, 0.0, 3e-11), (1e-6, 0.0, 4e-11), (1e-6, 0.0, 9e-10)), NEAR)

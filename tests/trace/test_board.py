@@ -71,7 +71,7 @@ def test_two_engines_of_a_process_have_two_boards() -> None:
     assert [each.engine.model for each in find()] == ["0"]
 
 
-def test_the_cache_is_the_place_if_there_is_no_session(
+def test_the_cache_is_the_place_if_there_is_no_runtime_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for runtime in ("", "relative", str(tmp_path / "nowhere")):

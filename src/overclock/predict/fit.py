@@ -92,7 +92,7 @@ class RowTable:
         return list(accumulate(found, max))
 
     def between(self, times: Sequence[float], rows: int) -> float:
-        """The time over so many rows, from those at `rows`; 0 of none."""
+        """The time over so many rows, from those at `rows`, in proportion beyond; 0 of none."""
         if rows == 0:
             return 0.0
         if rows <= self.rows[0]:

@@ -185,7 +185,7 @@ class Board:
 
 
 def folders() -> list[Path]:
-    """Where boards can be, the best place first: the session's own folder, then the cache."""
+    """Where boards can be, the best place first: the user's runtime folder, then the cache."""
     runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
     places = [cache_directory() / "live"]
     if runtime.is_absolute() and os.access(runtime, os.W_OK | os.X_OK):
