@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from math import log
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,42 @@ from overclock.machine import limits as machine_limits
 from overclock.machine.limits import Figure, Limits
 from overclock.predict import calibrate, measure, probes
 from overclock.predict.book import ROW_PARTS, SUM_PARTS, Book
-from overclock.predict.fit import NEAR_BYTES, Fit, RowFit, RowTable, SumFit
-from overclock.predict.kernels import Lengths, Work, works
+from overclock.predict.fit import Fit, RowFit, RowTable, SumFit
+from overclock.predict.kernels import Lengths, RowWork, Work, works
 from overclock.predict.probes import Sizes
 from overclock.program.program import KvFormat, Program
 
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 512, 1024)
 
+FAR_ROWS = ROWS[:6]
+
 GB = 1e9
+
+NEAR, FAR = float(64 << 20), float(448 << 20)
+"""Bytes that runs go through whose weights come from nearby, and from far."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Bytes/s of `near` up to `NEAR` bytes, `far` from `FAR` on, by logarithms between.
+
+    further: of very many bytes
+    """
+
+    near: float
+    far: float
+    further: float | None = None
+
+    def __call__(self, moved: float) -> float:
+        if moved > 100 * FAR and self.further is not None:
+            return self.further
+        share = (log(moved) - log(NEAR)) / (log(FAR) - log(NEAR))
+        share = min(1.0, max(0.0, share))
+        return float(self.near ** (1 - share) * self.far**share)
+
+
+FREE = Curve(1e15, 1e15)
+"""Memory whose bytes cost nothing."""
 
 
 def limits(gbs: float = 20.0, cores: int = 2) -> Limits:
@@ -48,14 +78,17 @@ def fit_of(work: Work) -> Fit:
             (2e-6, 1e-6, 1e-7, 1e-11, 1e-11, 1e-11, 1e-11, 1e-11, 1.1, 0.5)[: SUM_PARTS[opcode]]
         )
     parts = ROW_PARTS.get(opcode, 2)
+    near = _table(ROWS, parts, 1.0, 96e6)
+    has_weights = isinstance(work, RowWork) and work.weight_bytes
+    return RowFit(near, _table(FAR_ROWS, parts, 3.0, 448e6) if has_weights else None)
+
+
+def _table(rows: tuple[int, ...], parts: int, times: float, moved: float) -> RowTable:
     weights = tuple(
-        (1e-6, *(1e-12 * rows for _ in range(parts - 2)), 5e-12 * rows) for rows in ROWS
+        (1e-6, *(times * 1e-12 * count for _ in range(parts - 2)), times * 5e-12 * count)
+        for count in rows
     )
-    near = RowTable(ROWS, weights, NEAR_BYTES)
-    if not parts - 2:
-        return RowFit(near)
-    slower = tuple((first, *(1.5 * each for each in rest)) for first, *rest in weights[:5])
-    return RowFit(near, RowTable(ROWS[:5], slower, 8 * NEAR_BYTES))
+    return RowTable(rows, weights, moved)
 
 
 def book(found: Iterable[Work], threads: int = 1) -> Book:
@@ -82,9 +115,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch, cache: Path, cores: int = 2) -> None:
     monkeypatch.setattr(machine_limits, "usable_cores", lambda: cores)
     monkeypatch.setattr(measure, "LEAST", 1)
     monkeypatch.setattr(measure, "SECONDS", 0.0)
-    for name in ("FAR_BYTES", "CHECK_BYTES"):
-        monkeypatch.setattr(probes, name, 1)
-    monkeypatch.setattr(calibrate, "NEAR_BYTES", 1)
+    for owner, name in ((calibrate, "NEAR_BYTES"), (probes, "FAR_BYTES"), (probes, "CHECK_BYTES")):
+        monkeypatch.setattr(owner, name, 1)
     monkeypatch.setattr(probes, "CONTEXT", 512)
     sizes = (Sizes(256, 8, 2, 32, 256, 300), Sizes(256, 4, 4, 64, 512, 600))
     monkeypatch.setattr(probes, "DECODERS", (*sizes, Sizes(512, 8, 4, 64, 768, 500)))
@@ -92,7 +124,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, cache: Path, cores: int = 2) -> None:
     monkeypatch.setattr(probes, "ENCODERS", (*sizes, Sizes(512, 8, 8, 64, 768, 500)))
     monkeypatch.setattr(probes, "CHECK_ENCODER", sizes[1])
     monkeypatch.setattr(calibrate, "row_shapes", lambda family: _rows(family))
-    monkeypatch.setattr(calibrate, "far_shapes", lambda family: _rows(family)[:2])
+    monkeypatch.setattr(calibrate, "far_shapes", lambda family: _rows(family))
     monkeypatch.setattr(calibrate, "attention_shapes", lambda family: _attention(family))
     monkeypatch.setattr(calibrate, "check_shapes", lambda family: _rows(family)[:2])
 

@@ -13,10 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from overclock.errors import InputError
-from overclock.machine.limits import Limits
 from overclock.predict import book as books
 from overclock.predict.book import Book
-from overclock.predict.fit import RowFit, Sample, SumFit
+from overclock.predict.fit import Conditions, RowFit, RowTable, Sample, SumFit
 from overclock.predict.kernels import AttendWork, Lengths, RowWork, Work, works
 from overclock.predict.measure import Overhead
 from overclock.program.compiler import compile
@@ -107,20 +106,18 @@ def test_a_damaged_book_is_none_or_can_be_used(cache: Path, data: st.DataObject)
     assert books.load("this one", 1) == replace(BOOK, threads=1)
     if found is None:
         return
-    at = rig.limits()
     for work in WORKS:
-        seconds = predicted(found, work, at)
-        assert 0.0 <= seconds < float("inf")
+        for moved in (1e6, 2e8, 1e9):
+            assert 0.0 <= predicted(found, work, moved) < float("inf")
 
 
-def predicted(book: Book, work: Work, known: Limits) -> float:
-    from overclock.predict.fit import Conditions
-
+def predicted(book: Book, work: Work, moved: float) -> float:
     try:
         fit = book.fit(work)
     except InputError:  # its key was damaged
         return 0.0
-    at = Conditions(2, 1e6, lambda moved: known.bandwidth(moved, 2) * rig.GB)
+    limits = rig.limits()
+    at = Conditions(2, moved, lambda size: limits.bandwidth(size, 2) * rig.GB)
     if isinstance(fit, RowFit):
         assert isinstance(work, RowWork)
         return fit.seconds(work, 5, at)
@@ -176,16 +173,78 @@ def test_a_merged_book_has_both_and_the_newer_wins() -> None:
 def test_samples_that_say_nothing_are_left_out() -> None:
     work = row_work("rmsnorm/f32")
     loads = [Lengths.of([rows], [0], 1) for rows in (0, 1, 2, 3)]
-    samples = [Sample(work, load, 1e-6 * load.tokens, 1e7, 1e9) for load in loads]
-    zero = Sample(work, loads[1], 0.0, 1e7, 1e9)
-    few = [Sample(row_work("add/f32"), loads[1], 1e-6, 1e7, 1e9)] * 2
-    book = books.make([*samples, zero, *few], samples, [], 1)
+    samples = [Sample(work, load, 1e-6 * load.tokens, 2e6, 1e9) for load in loads]
+    zero = Sample(work, loads[1], 0.0, 2e6, 1e9)
+    few = [Sample(row_work("add/f32"), loads[1], 1e-6, 2e6, 1e9)] * 2
+    book = books.make([*samples, zero, *few], [], [], 1)
     assert set(book.fits) == {"rmsnorm/f32"}
     fit = book.fits["rmsnorm/f32"]
     assert isinstance(fit, RowFit)
-    assert fit.near.rows == (1, 2, 3)
-    assert fit.far is None  # there are no weights to come from far
+    assert (fit.near.rows, fit.near.moved) == ((1, 2, 3), 2e6)
     assert book.overhead == ()
+
+
+def timed(work: RowWork, rows: int, seconds: float, moved: float) -> Sample:
+    return Sample(work, Lengths.of([rows], [0], 1), seconds, moved, 1e9)
+
+
+def test_only_what_has_weights_is_told_apart_by_where_they_come_from() -> None:
+    product, norm = row_work("matmul/Q8_0/i8", 64), row_work("rmsnorm/f32")
+    near, far = (
+        [timed(work, rows, rows * each, moved) for work in (product, norm) for rows in (1, 2, 4)]
+        for each, moved in ((1e-6, 6e7), (3e-6, 4e8))
+    )
+    book = books.make(near, far, [], 1)
+    fits = book.fits["matmul/Q8_0/i8"], book.fits["rmsnorm/f32"]
+    assert all(isinstance(each, RowFit) for each in fits)
+    matrix, plain = (each for each in fits if isinstance(each, RowFit))
+    assert plain.far is None
+    assert matrix.far is not None
+    assert (matrix.near.moved, matrix.far.moved) == (6e7, 4e8)
+    assert matrix.near.times(product, 1) == pytest.approx([1e-6, 2e-6, 4e-6])
+    assert matrix.far.times(product, 1) == pytest.approx([3e-6, 6e-6, 12e-6])
+    # Too few from far say nothing.
+    alone = books.make(near, far[:2], [], 1).fits["matmul/Q8_0/i8"]
+    assert alone == RowFit(matrix.near)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("rows", [2, 1]),
+        ("rows", [1, 1]),
+        ("rows", [0, 1]),
+        ("rows", []),
+        ("rows", [1, 2, 3]),
+        ("weights", [[1.0, 1.0]]),
+        ("weights", [[1.0, -1.0], [1.0, 1.0]]),
+        ("weights", [[1.0, 1.0, 1.0], [1.0, 1.0]]),
+        ("weights", [[1.0, 1.0], [1.0, float("nan")]]),
+        ("moved", -1.0),
+        ("moved", None),
+        ("moved", [1.0]),
+    ],
+)
+@pytest.mark.parametrize("place", ["near", "far"])
+def test_a_table_that_makes_no_sense_is_refused(
+    cache: Path, place: str, part: str, value: object
+) -> None:
+    table = RowTable((1, 2), ((1.0, 1.0), (1.0, 2.0)), 1e6)
+    book = Book(1, {"rmsnorm/f32": RowFit(table, table)}, ())
+    books.save("this one", book)
+    assert books.load("this one", 1) == book
+    record = json.loads(cache.read_text())
+    record["books"]["1"]["fits"]["rmsnorm/f32"][place][part] = value
+    cache.write_text(json.dumps(record))
+    assert books.load("this one", 1) is None
+
+
+@pytest.mark.parametrize("count", [0, 9, 11])
+def test_attention_with_another_number_of_weights_is_refused(cache: Path, count: int) -> None:
+    books.save("this one", Book(1, {"attend/f16": SumFit((1.0,) * count)}, ()))
+    assert books.load("this one", 1) is None
+    books.save("this one", Book(1, {"attend/f16": SumFit((1.0,) * 10)}, ()))
+    assert books.load("this one", 1) is not None
 
 
 def test_a_planted_overhead_is_found() -> None:

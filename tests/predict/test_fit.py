@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 import pytest
 import scipy.optimize
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from overclock.predict.fit import (
@@ -18,6 +19,9 @@ from overclock.predict.fit import (
     RowFit,
     RowTable,
     Sample,
+    SumFit,
+    farness,
+    features_of,
     fit_rows,
     fit_sums,
     non_negative,
@@ -25,6 +29,7 @@ from overclock.predict.fit import (
 from overclock.predict.kernels import AttendWork, Lengths, RowWork
 from overclock.predict.sheet import Scale
 from overclock.program.program import Rows
+from tests.predict.rig import FAR, FREE, NEAR, Curve
 
 SMALL, MIDDLE, LARGE = (
     RowWork("matmul/Q8_0", Rows.TOKENS, (float(panels), work), int(work), panels)
@@ -73,12 +78,14 @@ def test_a_planted_kernel_is_found(
         return constant + count * busiest * (panel * work.sizes[0] + product * work.sizes[1])
 
     samples = [
-        Sample(work, tokens(count), seconds(work, count), 1e7, 1e15)  # bytes cost nothing
+        Sample(work, tokens(count), seconds(work, count), NEAR, FREE(NEAR))
         for work in (SMALL, MIDDLE, LARGE)
         for count in rows
     ]
-    fit = RowFit(fit_rows(samples, threads))
-    at = Conditions(threads, 1e7, flat(1e15))
+    table = fit_rows(samples, threads)
+    assert (table.rows, table.moved) == (rows, NEAR)
+    fit = RowFit(table)
+    at = Conditions(threads, NEAR, FREE)
     other = replace(MIDDLE, sizes=(33.0, 5e5), weight_bytes=500_000, units=33)
     for work in (SMALL, MIDDLE, LARGE, other):
         for count in rows:  # at what was measured
@@ -92,67 +99,106 @@ def test_a_planted_kernel_is_found(
 
 
 def test_before_the_first_number_of_rows_a_time_stays() -> None:
-    fit = RowFit(RowTable((8, 16), ((0.0, 1.0, 0.0), (0.0, 2.0, 0.0)), 1e7))
-    at = Conditions(1, 1e7, flat(1e15))
+    fit = RowFit(RowTable((8, 16), ((0.0, 1.0, 0.0), (0.0, 2.0, 0.0)), NEAR))
+    at = Conditions(1, NEAR, FREE)
     assert fit.seconds(SMALL, 3, at) == fit.seconds(SMALL, 8, at) == pytest.approx(8.0)
     assert fit.seconds(SMALL, 0, at) == 0.0
 
 
+CURVE = Curve(4e10, 1e10)
+
+
+def test_farness_by_hand() -> None:
+    # 1e10 of memory instead of 4e10 nearby: 100 ps a byte instead of 25.
+    assert farness(CURVE, FAR) == pytest.approx(75e-12)
+    assert farness(CURVE, NEAR_BYTES) == farness(CURVE, 1.0) == 0.0
+    # On a computer whose memory is twice as fast, a byte waits half as long.
+    at = Conditions(1, FAR, CURVE, Scale(2.0))
+    assert at.farness == pytest.approx(37.5e-12)
+    assert at.bytes_per_second == pytest.approx(2e10)
+
+
 def test_a_planted_attention_is_found() -> None:
     weights = np.array([2e-6, 5e-6, 1e-7, 2e-11, 1e-12, 3e-10, 4e-12, 5e-11, 1.2, 0.7])
-    far = 1e-11
     shapes = [([1] * count, [context] * count) for count in (1, 5, 20) for context in (9, 300, 900)]
     shapes += [([40], [0]), ([7, 100], [400, 3]), ([1, 1, 9], [1000, 30, 77])]
     loads = [Lengths.of(lengths, contexts, 1) for lengths, contexts in shapes]
+    places = (NEAR, (NEAR * FAR) ** 0.5, FAR)
 
-    def seconds(load: Lengths) -> float:
-        size = ATTEND.kv_bytes(load)
-        features = np.append(ATTEND.features(load, 2), (size / 2e10, size * far))
-        return float(features @ weights)
+    def seconds(load: Lengths, moved: float) -> float:
+        size, rate = ATTEND.kv_bytes(load), CURVE(moved)
+        memory = [size / rate, size * max(0.0, 1 / rate - 1 / 4e10)]
+        return float(np.append(ATTEND.features(load, 2), memory) @ weights)
 
-    samples = [Sample(ATTEND, load, seconds(load), 1e9, 2e10, far) for load in loads]
-    fit = fit_sums(samples, 2)
-    at = Conditions(2, 1e9, lambda moved: 2e10 if moved > NEAR_BYTES else 1 / (1 / 2e10 - far))
+    fit = fit_sums(
+        [
+            Sample(ATTEND, load, seconds(load, moved), moved, CURVE(moved), farness(CURVE, moved))
+            for load in loads
+            for moved in places
+        ],
+        2,
+    )
+    assert len(fit.weights) == len(weights)
     for load in (*loads, Lengths.of([3, 1], [100, 600], 2), Lengths.of([200], [50], 1)):
-        found = fit.seconds(ATTEND, load, at)
-        assert found == pytest.approx(seconds(load), rel=0.02)
+        for moved in (*places, 1.5 * NEAR, 0.7 * FAR, 3 * FAR):
+            found = fit.seconds(ATTEND, load, Conditions(2, moved, CURVE))
+            assert found == pytest.approx(seconds(load, moved), rel=0.02)
 
 
-parts = st.floats(0.0, 1e-6)
+amounts = st.floats(0.0, 1e-6)
+sums = st.lists(amounts, min_size=10, max_size=10).map(lambda each: SumFit(tuple(each)))
+curves = st.tuples(st.floats(1e9, 1e11), st.floats(0.05, 1.0)).map(
+    lambda each: Curve(each[0], each[0] * each[1])
+)
+sizes = st.floats(1e5, 2e9)
+scales = st.builds(Scale, st.floats(0.1, 10), st.floats(0.1, 10), st.floats(0.1, 10))
+conditions = st.builds(Conditions, st.integers(1, 8), sizes, curves, scales)
 
 
-def flat(rate: float) -> Callable[[float], float]:
-    """Memory that gives as much whatever a run goes through."""
-    return lambda moved: rate
+@given(sums, conditions, st.integers(1, 40), st.integers(0, 2000), st.floats(0.05, 1.0))
+def test_attention_waits_for_slower_memory_and_no_longer_than_it_is_slower(
+    fit: SumFit, at: Conditions, streams: int, context: int, share: float
+) -> None:
+    load = Lengths.of([1] * streams, [context] * streams, streams)
+    slow = replace(at, scale=replace(at.scale, memory=share * at.scale.memory))
+    before, after = (fit.seconds(ATTEND, load, each) for each in (at, slow))
+    assert before * (1 - 1e-9) <= after <= before / share * (1 + 1e-9)
+    # Only the last two parts are of bytes.
+    features = features_of(ATTEND, load, at.threads, at.bytes_per_second, at.farness)
+    memory = float(features[-2:] @ np.array(fit.weights[-2:]))
+    assert after - before == pytest.approx(memory * (1 / share - 1), rel=1e-6, abs=1e-12)
 
 
-def falling(rate: float, share: float) -> Callable[[float], float]:
-    """Memory that gives only a share of it from 256 MiB on, and less and less on the way there."""
-    low, high = float(NEAR_BYTES), float(4 * NEAR_BYTES)
+@given(sums, conditions, st.integers(1, 40), st.integers(0, 2000), st.floats(1.0, 100.0))
+def test_attention_never_takes_less_as_a_run_goes_through_more(
+    fit: SumFit, at: Conditions, streams: int, context: int, more: float
+) -> None:
+    load = Lengths.of([1] * streams, [context] * streams, streams)
+    before = fit.seconds(ATTEND, load, at)
+    after = fit.seconds(ATTEND, load, replace(at, moved=more * at.moved))
+    assert 0.0 <= before * (1 - 1e-9) <= after
 
-    def bandwidth(moved: float) -> float:
-        place = min(1.0, max(0.0, (moved - low) / (high - low)))
-        return rate * (1 - place * (1 - share))
 
-    return bandwidth
+weights_of_rows = st.tuples(amounts, amounts, amounts.map(lambda each: each * 1e-3))
+rows_of_tables = st.sets(st.integers(1, 600), min_size=1, max_size=5).map(
+    lambda each: tuple(sorted(each))
+)
 
 
 @st.composite
-def tables(draw: st.DrawFn, moved: float) -> RowTable:
-    """Any formula, as noise would leave it."""
-    rows = sorted(draw(st.sets(st.integers(1, 600), min_size=1, max_size=5)))
-    weights = tuple((draw(parts), draw(parts), draw(parts) * 1e-3) for _ in rows)
-    return RowTable(tuple(rows), weights, moved)
+def tables(draw: st.DrawFn, moved: float, beyond: int = 0) -> RowTable:
+    """Any table, as noise would leave it. beyond: its last number of rows is no smaller."""
+    rows = draw(rows_of_tables)
+    if rows[-1] < beyond:
+        rows = (*rows, beyond)
+    return RowTable(rows, tuple(draw(weights_of_rows) for _ in rows), moved)
 
 
-fits = st.builds(RowFit, tables(NEAR_BYTES), st.one_of(st.none(), tables(4.0 * NEAR_BYTES)))
-conditions = st.builds(
-    Conditions,
-    st.integers(1, 8),
-    st.floats(1e6, 1e10),
-    st.builds(falling, st.floats(1e9, 1e12), st.floats(0.2, 1.0)),
-    st.builds(Scale, st.just(1.0), st.floats(0.1, 10), st.floats(0.1, 10)),
-)
+near_tables = st.floats(5e7, 1.5e8).flatmap(tables)
+far_tables = st.floats(3e8, 5e8).flatmap(tables)
+near_fits = st.builds(RowFit, near_tables)
+fits = st.builds(RowFit, near_tables, st.none() | far_tables)
+both_fits = st.builds(RowFit, near_tables, far_tables)
 matrices = st.tuples(st.integers(1, 100), st.integers(1, 100), st.booleans()).map(
     lambda each: RowWork(
         "matmul",
@@ -169,25 +215,110 @@ matrices = st.tuples(st.integers(1, 100), st.integers(1, 100), st.booleans()).ma
 def test_more_rows_never_take_less(
     fit: RowFit, work: RowWork, at: Conditions, rows: int, more: int
 ) -> None:
-    assert fit.seconds(work, rows + more, at) >= fit.seconds(work, rows, at)
+    assert fit.seconds(work, rows + more, at) >= fit.seconds(work, rows, at) >= 0.0
 
 
 @given(fits, matrices, conditions, st.integers(1, 3000), st.floats(0.05, 1.0))
 def test_slower_memory_never_takes_less_and_at_most_as_much_more(
     fit: RowFit, work: RowWork, at: Conditions, rows: int, share: float
 ) -> None:
-    slow = replace(at, scale=replace(at.scale, memory=share))
+    slow = replace(at, scale=replace(at.scale, memory=share * at.scale.memory))
     before, after = (fit.seconds(work, rows, each) for each in (at, slow))
     assert before * (1 - 1e-9) <= after <= before / share * (1 + 1e-9)
 
 
-@given(fits, matrices, conditions, st.integers(1, 3000), st.floats(1.0, 100.0))
-def test_weights_from_farther_never_take_less(
+@given(fits, matrices, conditions, st.integers(1, 3000), st.floats(1.0, 10.0))
+def test_faster_arithmetic_never_takes_more_and_at_most_as_much_less(
+    fit: RowFit, work: RowWork, at: Conditions, rows: int, faster: float
+) -> None:
+    scale = replace(at.scale, f32=faster * at.scale.f32, int8=faster * at.scale.int8)
+    before, after = (fit.seconds(work, rows, each) for each in (at, replace(at, scale=scale)))
+    assert before / faster * (1 - 1e-9) <= after <= before * (1 + 1e-9)
+
+
+@given(fits, matrices, conditions, st.integers(1, 3000), st.floats(0.1, 10.0))
+def test_a_computer_that_does_all_so_many_times_as_fast_takes_so_much_less(
     fit: RowFit, work: RowWork, at: Conditions, rows: int, times: float
 ) -> None:
-    assume(at.moved >= NEAR_BYTES)
-    farther = replace(at, moved=times * at.moved)
-    assert fit.seconds(work, rows, farther) >= fit.seconds(work, rows, at) * (1 - 1e-9)
+    scale = Scale(*(times * each for each in (at.scale.memory, at.scale.f32, at.scale.int8)))
+    before, after = (fit.seconds(work, rows, each) for each in (at, replace(at, scale=scale)))
+    assert after == pytest.approx(before / times)
+
+
+@given(fits, matrices, conditions, st.integers(1, 3000), st.floats(1.0, 100.0))
+def test_a_run_through_more_bytes_never_takes_less(
+    fit: RowFit, work: RowWork, at: Conditions, rows: int, more: float
+) -> None:
+    before = fit.seconds(work, rows, at)
+    assert fit.seconds(work, rows, replace(at, moved=more * at.moved)) >= before * (1 - 1e-9)
+
+
+def no_less_than_its_bytes(table: RowTable, curve: Curve) -> RowTable:
+    least = 1.0 / curve(table.moved)
+    weights = tuple((first, panel, least + product) for first, panel, product in table.weights)
+    return replace(table, weights=weights)
+
+
+@given(near_tables, st.data(), matrices, curves, conditions, st.integers(1, 3000))
+def test_a_wider_matrix_never_takes_less(
+    near: RowTable, data: st.DataObject, work: RowWork, curve: Curve, at: Conditions, rows: int
+) -> None:
+    # No kernel takes less than its bytes.
+    far = data.draw(st.none() | tables(4e8, beyond=near.rows[-1]))
+    near = no_less_than_its_bytes(near, curve)
+    fit = RowFit(near, None if far is None else no_less_than_its_bytes(far, curve))
+    at = replace(at, threads=1, bandwidth=curve)
+    times = data.draw(st.integers(2, 9))
+    panels, product = work.sizes
+    wide = replace(work, sizes=(panels, times * product), weight_bytes=times * work.weight_bytes)
+    tall = replace(wide, sizes=(times * panels, times * product), units=times * work.units)
+    before = fit.seconds(work, rows, at)
+    assert fit.seconds(wide, rows, at) >= before * (1 - 1e-9)
+    assert fit.seconds(tall, rows, at) >= before * (1 - 1e-9)
+
+
+# -- weights that come from far ------------------------------------------------------------------
+
+
+@given(both_fits, matrices, conditions, st.integers(1, 3000))
+def test_weights_from_far_never_cost_less_than_from_nearby(
+    fit: RowFit, work: RowWork, at: Conditions, rows: int
+) -> None:
+    at = replace(at, moved=max(at.moved, fit.near.moved))
+    nearby = RowFit(fit.near).seconds(work, rows, replace(at, moved=fit.near.moved))
+    assert fit.seconds(work, rows, at) >= nearby * (1 - 1e-9)
+
+
+@given(both_fits, matrices, conditions, st.floats(0.0, 1.0))
+def test_weights_cost_what_the_curve_says_between_near_and_far(
+    fit: RowFit, work: RowWork, at: Conditions, part: float
+) -> None:
+    assert fit.far is not None
+    near, far, curve = fit.near.moved, fit.far.moved, at.bandwidth
+    moved = near * (far / near) ** part
+    low, high, middle = (
+        np.array(fit.times(work, replace(at, moved=each))) for each in (near, far, moved)
+    )
+    # The part of the way that a byte's time has gone from the one's to the other's.
+    way = 1 / curve(far) - 1 / curve(near)
+    share = (1 / curve(moved) - 1 / curve(near)) / way if way > 0 else 0.0
+    between = low + share * (high - low)
+    slack = 1e-9 * high
+    assert (low - slack <= middle).all()
+    assert (middle <= high + slack).all()
+    if len(fit.near.rows) == 1:  # otherwise a time may be that of fewer rows
+        np.testing.assert_allclose(middle, between, rtol=1e-6, atol=1e-15)
+
+
+def falling(rate: float, share: float) -> Callable[[float], float]:
+    """Memory that gives only a share of it from 256 MiB on, and less and less on the way there."""
+    low, high = float(NEAR_BYTES), float(4 * NEAR_BYTES)
+
+    def bandwidth(moved: float) -> float:
+        place = min(1.0, max(0.0, (moved - low) / (high - low)))
+        return rate * (1 - place * (1 - share))
+
+    return bandwidth
 
 
 def test_between_near_and_far_the_bandwidth_decides() -> None:
@@ -209,27 +340,54 @@ def test_between_near_and_far_the_bandwidth_decides() -> None:
     assert fit.seconds(work, 4, at(4 * NEAR_BYTES)) == pytest.approx(4.0 + 2.0)
 
 
-@given(fits, matrices, conditions, st.integers(1, 3000), st.floats(1.0, 10.0))
-def test_faster_arithmetic_never_takes_more_and_at_most_as_much_less(
-    fit: RowFit, work: RowWork, at: Conditions, rows: int, faster: float
-) -> None:
-    scale = Scale(1.0, faster * at.scale.f32, faster * at.scale.int8)
-    before, after = (fit.seconds(work, rows, each) for each in (at, replace(at, scale=scale)))
-    assert before / faster * (1 - 1e-9) <= after <= before * (1 + 1e-9)
+NEARBY = RowTable((1, 4, 100), ((1e-6, 0.0, 3e-11), (1e-6, 0.0, 4e-11), (1e-6, 0.0, 9e-10)), NEAR)
+AWAY = RowTable((1, 4), ((2e-6, 0.0, 1.2e-10), (2e-6, 0.0, 1.3e-10)), FAR)
 
 
-@given(fits, matrices, conditions, st.integers(1, 3000), st.integers(2, 9))
-def test_a_wider_matrix_never_takes_less(
-    fit: RowFit, work: RowWork, at: Conditions, rows: int, times: int
-) -> None:
-    # No kernel takes less than its bytes.
-    least = 1.0 / at.bandwidth(NEAR_BYTES)
-    weights = tuple((first, panel, least + product) for first, panel, product in fit.near.weights)
-    fit = RowFit(replace(fit.near, weights=weights))
-    at = replace(at, threads=1)
-    panels, product = work.sizes
-    wide = replace(work, sizes=(panels, times * product), weight_bytes=times * work.weight_bytes)
-    tall = replace(wide, sizes=(times * panels, times * product), units=times * work.units)
-    before = fit.seconds(work, rows, at)
-    assert fit.seconds(wide, rows, at) >= before * (1 - 1e-9)
-    assert fit.seconds(tall, rows, at) >= before * (1 - 1e-9)
+@pytest.mark.parametrize("work", [SMALL, MIDDLE, LARGE])
+def test_anchors_are_hit(work: RowWork) -> None:
+    fit = RowFit(NEARBY, AWAY)
+    product = work.sizes[1]
+    for rows, near, far in ((1, 3e-11, 1.2e-10), (4, 4e-11, 1.3e-10)):
+        found = [fit.seconds(work, rows, Conditions(1, moved, CURVE)) for moved in (NEAR, FAR)]
+        assert found == pytest.approx([1e-6 + near * product, 2e-6 + far * product])
+        alone = RowFit(NEARBY).seconds(work, rows, Conditions(1, NEAR, CURVE))
+        assert found[0] == pytest.approx(alone)
+    # Half way by the time of a byte: 62.5 ps, which is 1.6e10 bytes/s.
+    half = next(each for each in np.geomspace(NEAR, FAR, 20_000) if CURVE(each) <= 1.6e10)
+    found = [fit.seconds(work, 4, Conditions(1, half, CURVE))]
+    assert found == pytest.approx([1.5e-6 + 8.5e-11 * product], rel=1e-3)
+
+
+def test_beyond_the_last_number_of_rows_the_extra_stays() -> None:
+    fit = RowFit(NEARBY, AWAY)
+    extra = 1e-6 + 9e-11 * LARGE.sizes[1]  # what 4 rows take longer
+    near, far = Conditions(1, NEAR, CURVE), Conditions(1, FAR, CURVE)
+    for rows in (4, 30, 52, 100):
+        found = fit.seconds(LARGE, rows, far) - fit.seconds(LARGE, rows, near)
+        assert found == pytest.approx(extra)
+
+
+def test_beyond_the_bytes_that_were_measured_memory_goes_on_by_its_curve() -> None:
+    fit = RowFit(NEARBY, AWAY)
+    slower = Curve(4e10, 1e10, further=5e9)  # memory that gets slower yet, far out
+    work = replace(LARGE, weight_bytes=10**9)  # takes no longer than its bytes: all of it waits
+    at_far, beyond = (fit.seconds(work, 1, Conditions(1, moved, slower)) for moved in (FAR, inf))
+    start = 1e-6
+    assert beyond - start == pytest.approx(2 * (at_far - start))
+
+
+def test_a_kernel_that_far_weights_do_not_slow_down_stays_as_it_is() -> None:
+    faster = replace(AWAY, weights=((0.0, 0.0, 1e-11), (0.0, 0.0, 1e-11)))
+    fit, alone = RowFit(NEARBY, faster), RowFit(NEARBY)
+    for rows in (1, 3, 4, 50, 200):
+        nearby = alone.seconds(LARGE, rows, Conditions(1, NEAR, CURVE))
+        assert fit.seconds(LARGE, rows, Conditions(1, FAR, CURVE)) == pytest.approx(nearby)
+
+
+def test_with_one_bandwidth_everywhere_nothing_is_far() -> None:
+    flat = Curve(2e10, 2e10)
+    fit, alone = RowFit(NEARBY, AWAY), RowFit(NEARBY)
+    for moved in (1.0, NEAR, FAR, 1e10):
+        at = Conditions(1, moved, flat)
+        assert fit.seconds(LARGE, 3, at) == pytest.approx(alone.seconds(LARGE, 3, at))

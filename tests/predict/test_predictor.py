@@ -17,6 +17,7 @@ from overclock.predict.kernels import Lengths
 from overclock.predict.predictor import Predictor
 from overclock.predict.sheet import Scale
 from overclock.program.compiler import compile
+from overclock.program.isa import Op
 from tests.machine import rig as machines
 from tests.predict import rig
 
@@ -76,6 +77,27 @@ def test_more_work_never_takes_less(name: str, load: Lengths, more: int, rows: i
     assert found.seconds(another) >= before
 
 
+@given(load=batches(), more=st.integers(1, 20_000), times=st.tuples(*[st.floats(0.1, 10.0)] * 3))
+def test_longer_contexts_never_take_less_on_any_computer(
+    load: Lengths, more: int, times: tuple[float, float, float]
+) -> None:
+    program = compile(machines.model("all-types"))
+    found = Predictor(program, "f16", rig.book_of(program), rig.limits(), None, Scale(*times))
+    longer = replace(load, contexts=load.contexts + more)
+    assert found.seconds(longer) >= found.seconds(load) * (1 - 1e-9)
+
+
+def test_products_wait_for_the_weights_of_a_run_that_goes_through_many_bytes() -> None:
+    program = compile(machines.model("llama"))
+    found = Predictor(program, "f16", rig.book_of(program), rig.limits())
+    near, far = (found.instructions(rig.generation(1, context)) for context in (1, 3_000_000))
+    products = [i for i, each in enumerate(program.instructions) if each.op is Op.MATMUL]
+    assert (far[products] > near[products]).all()
+    others = [i for i, each in enumerate(program.instructions) if each.op in (Op.RMSNORM, Op.EMBED)]
+    assert others
+    np.testing.assert_allclose(far[others], near[others])
+
+
 @pytest.mark.parametrize("name", ["llama", "all-types"])
 @given(load=batches(), slower=st.floats(1.0, 10.0))
 def test_memory_scales_what_waits_for_it(name: str, load: Lengths, slower: float) -> None:
@@ -114,7 +136,7 @@ def test_a_book_without_a_kernel_or_of_another_kind_is_refused() -> None:
     few = {key: fit for key, fit in book.fits.items() if not key.startswith("attend")}
     with pytest.raises(InputError, match="attend"):
         Predictor(program, "f16", Book(1, few, ()), rig.limits())
-    bad = {**book.fits, **dict.fromkeys((k for k in few if "matmul" in k), SumFit((1.0,) * 9))}
+    bad = {**book.fits, **dict.fromkeys((k for k in few if "matmul" in k), SumFit((1.0,) * 10))}
     bad |= {"attend/f16": next(iter(few.values()))}
     with pytest.raises(InputError, match="damaged"):
         Predictor(program, "f16", Book(1, bad, ()), rig.limits())

@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overclock.clock.settings import ClockSettings
+from overclock.predict.kernels import Lengths
+from overclock.predict.predictor import Predictor
+from overclock.predict.whatif import Stages
 from overclock.simulate.run import drive
 from overclock.simulate.station import Log, Setup, Station
-from overclock.simulate.tempo import Tempo
+from overclock.simulate.tempo import CalibratedTempo, Tempo
 from overclock.simulate.workload import Workload
 from tests.clock.ledger import ledger_program
 
@@ -37,6 +40,25 @@ class Linear:
 
     def admission(self, prompt: int) -> float:
         return self.admission_s * prompt
+
+
+class Asked(Predictor):
+    """Predicts what a linear tempo says, and notes what it was asked."""
+
+    def __init__(self, tempo: Linear) -> None:
+        self.tempo = tempo
+        self.loads: list[Lengths] = []
+
+    def seconds(self, load: Lengths) -> float:
+        self.loads.append(load)
+        lengths, contexts = (each.astype(np.int32) for each in (load.lengths, load.contexts))
+        return self.tempo.run(lengths, contexts, load.selected)
+
+
+def calibrated(tempo: Linear, ratios: tuple[float, ...] = (1.0,)) -> CalibratedTempo:
+    """A calibrated tempo that knows nothing yet, of a computer that a linear one describes."""
+    stages = Stages(1e-3, 1e-4, admission=2e-3, ratios=ratios)
+    return CalibratedTempo(Asked(tempo), stages)
 
 
 def setup(

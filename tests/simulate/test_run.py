@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,7 +25,7 @@ from overclock.simulate.workload import (
     Sizes,
     Workload,
 )
-from tests.simulate.rig import CONTEXT, ONE, Linear, logged, setup
+from tests.simulate.rig import CONTEXT, ONE, Linear, calibrated, logged, setup
 
 TICK = 0.01
 
@@ -126,20 +128,56 @@ def with_haste(load: Workload, every: int) -> Workload:
     return Recorded(tuple(arrivals or [Arrival(0.0, 1, 1)]))
 
 
-@settings(max_examples=40, deadline=None)
-@given(LOADS, SETTINGS, st.sampled_from([64, 80, 4096]), st.sampled_from([0, 2, 5]))
+RATIOS = [(1.0,), (0.9, 1.0, 1.3), (0.97, 0.98, 1.0, 1.0, 1.02, 4.0)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    LOADS,
+    SETTINGS,
+    st.sampled_from([64, 80, 4096]),
+    st.sampled_from([0, 2, 5]),
+    st.sampled_from(RATIOS),
+)
 def test_leaps_change_nothing(
-    load: Workload, chosen: ClockSettings, pages: int, hasty: int
+    load: Workload, chosen: ClockSettings, pages: int, hasty: int, ratios: tuple[float, ...]
 ) -> None:
     load = with_haste(load, hasty) if hasty else load
     leaping, plain = (
-        logged(setup(TEMPO, chosen, pages, leaps=leaps), load) for leaps in (True, False)
+        logged(setup(replace(TEMPO, ratios=ratios), chosen, pages, leaps=leaps), load)
+        for leaps in (True, False)
     )
     assert leaping.served == plain.served
     assert leaping.refused == plain.refused
     assert gaps(leaping) == gaps(plain)
     assert leaping.ticks == plain.ticks
     assert leaping.preempted == plain.preempted
+
+
+def test_leaps_change_nothing_where_times_are_kept_by_pages() -> None:
+    load = open_loop(6.0, 60, Uniform(1, 150), Uniform(1, 300))
+    leaping, plain = (
+        logged(setup(calibrated(TEMPO, RATIOS[1]), leaps=leaps), load) for leaps in (True, False)
+    )
+    assert leaping.ticks > 500
+    assert leaping.served == plain.served
+    assert gaps(leaping) == gaps(plain)
+
+
+def test_equal_ticks_differ_as_they_were_measured_to() -> None:
+    # One request of 6,000 tokens after the other: all ticks take 10 ms by their median.
+    ratios = (0.9, 1.0, 1.0, 1.4)
+    load = Recorded(tuple(Arrival(0.0, 8, 1500) for _ in range(4)))
+    log = logged(setup(Linear(ratios=ratios), ONE), load)
+    found = np.round(np.repeat(log.gaps, log.times) / TICK, 9)
+    values, counts = np.unique(found, return_counts=True)
+    assert values.tolist() == sorted(set(ratios))
+    # Four deviations of a binomial.
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        share = ratios.count(value) / len(ratios)
+        slack = 4 * (len(found) * share * (1 - share)) ** 0.5
+        assert count == pytest.approx(len(found) * share, abs=slack)
+    assert log.busy == pytest.approx(sum(each.ended - each.admitted for each in log.served))
 
 
 def test_leaps_are_leapt() -> None:

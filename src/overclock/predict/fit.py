@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, combinations
 
 import numpy as np
@@ -83,15 +83,12 @@ class RowTable:
     weights: tuple[tuple[float, ...], ...]
     moved: float
 
-    def parts(self, place: int, work: RowWork, threads: int) -> tuple[float, float]:
-        """Seconds that do not depend on the sizes, and those that do, at rows[place]."""
-        constant, *each = self.weights[place]
-        varying = sum(weight * size for weight, size in zip(each, work.sizes, strict=True))
-        return constant, varying * _imbalance(work, self.rows[place], threads)
-
     def times(self, work: RowWork, threads: int) -> list[float]:
-        """The times at all `rows`; they never fall."""
-        found = (sum(self.parts(place, work, threads)) for place in range(len(self.rows)))
+        """The times at all `rows` as they were measured; they never fall."""
+        found = []
+        for rows, (constant, *each) in zip(self.rows, self.weights, strict=True):
+            varying = sum(weight * size for weight, size in zip(each, work.sizes, strict=True))
+            found.append(constant + varying * _imbalance(work, rows, threads))
         return list(accumulate(found, max))
 
     def between(self, times: Sequence[float], rows: int) -> float:
@@ -124,40 +121,57 @@ class RowFit:
         return self.between(self.times(work, at), rows)
 
     def times(self, work: RowWork, at: Conditions) -> list[float]:
-        """The times at the numbers of rows that were measured nearby; they never fall."""
-        faster = at.scale.int8 if work.is_int8 else at.scale.f32
-        extras, reference = self._extras(work, at)
-        found = []
-        for place, extra in enumerate(extras):
-            constant, varying = self.near.parts(place, work, at.threads)
-            moving = _under(varying + extra, work.weight_bytes, reference, at, faster)
-            found.append(constant / faster + moving)
-        return list(accumulate(found, max))
+        """The times at the numbers of rows that were measured nearby; they never fall.
+
+        Both ends come under the conditions first, and then a time between them is taken: so it is
+        never less than with weights from nearby, whatever the other computer is like.
+        """
+        near = self.near.times(work, at.threads)
+        if self.far is None:
+            return list(accumulate(self._under(near, work, self.near.moved, at), max))
+        far = self._far_times(work, near, at.threads)
+        low = replace(at, moved=min(at.moved, self.near.moved))
+        high = replace(at, moved=max(at.moved, self.far.moved))
+        pairs = zip(
+            self._under(near, work, self.near.moved, low),
+            self._under(far, work, self.far.moved, high),
+            strict=True,
+        )
+        share = _share(at, self.near.moved, self.far.moved)
+        return list(accumulate((less + share * max(0.0, more - less) for less, more in pairs), max))
 
     def between(self, times: Sequence[float], rows: int) -> float:
         """The time over so many rows, from those of `times`."""
         return self.near.between(times, rows)
 
-    def _extras(self, work: RowWork, at: Conditions) -> tuple[list[float], float]:
-        """What weights from farther away add at each number of rows, and how far that goes.
+    def _far_times(self, work: RowWork, near: Sequence[float], threads: int) -> list[float]:
+        """The times with weights from far, at the numbers of rows that were measured nearby.
 
-        Where only the near ones were measured they add what they did with the most rows: arithmetic
-        goes on beside it.
+        With more rows than were measured from far, these take longer by what the most of them did:
+        arithmetic goes on beside it.
         """
-        if self.far is None:
-            return [0.0] * len(self.near.rows), self.near.moved
-        share = _farness(at, self.near.moved, self.far.moved)
-        near, far = (table.times(work, at.threads) for table in (self.near, self.far))
+        assert self.far is not None
+        far = self.far.times(work, threads)
         found = []
-        for rows in self.near.rows:
+        for rows, nearby in zip(self.near.rows, near, strict=True):
             last = min(rows, self.far.rows[-1])
             more = self.far.between(far, last) - self.near.between(near, last)
-            found.append(share * max(0.0, more))
-        return found, min(max(at.moved, self.near.moved), self.far.moved)
+            found.append(nearby + max(0.0, more))
+        return found
+
+    def _under(
+        self, times: Sequence[float], work: RowWork, moved: float, at: Conditions
+    ) -> Iterator[float]:
+        """What times in runs through `moved` bytes become under other conditions."""
+        faster = at.scale.int8 if work.is_int8 else at.scale.f32
+        then, now = at.bandwidth(moved), at.bytes_per_second
+        for time, (constant, *_) in zip(times, self.near.weights, strict=True):
+            moving = _under(time - constant, work.weight_bytes, then, now, faster)
+            yield constant / faster + moving
 
 
-def _farness(at: Conditions, near: float, far: float) -> float:
-    """0 if memory gives what it gives for `near` bytes, 1 for `far`."""
+def _share(at: Conditions, near: float, far: float) -> float:
+    """How far weights come: 0 if memory gives what it gives for `near` bytes, 1 for `far`."""
     here, there, farthest = (1.0 / at.bandwidth(moved) for moved in (at.moved, near, far))
     if farthest <= there:
         return 0.0
@@ -235,13 +249,12 @@ def _imbalance(work: RowWork, rows: int, threads: int) -> float:
     return -(-pieces // threads) * threads / pieces
 
 
-def _under(measured: float, size: float, moved: float, at: Conditions, faster: float) -> float:
+def _under(measured: float, size: float, then: float, now: float, faster: float) -> float:
     """What a time, without a kernel's start, becomes under other conditions.
 
-    size: bytes that memory had to give, in runs that went through `moved` in all
+    size: bytes that memory had to give; then, now: bytes/s that it gave, and gives
     faster: arithmetic, by so many times
     """
-    then, now = at.bandwidth(moved), at.bytes_per_second
     if not size:
         return measured / faster
     memory, other = size / then, size / now
