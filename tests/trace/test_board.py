@@ -125,14 +125,16 @@ def test_nobody_reads_half_of_what_another_process_writes() -> None:
         assert writer.stdout is not None
         path = Path(writer.stdout.readline().decode().strip())
         writer.stdout.readline()
-        seen = set()
-        for _ in range(4000):
+        seen: set[int] = set()
+        reads = 0
+        while reads < 4000 or len(seen) <= 50:
+            # A busy computer may let only one of both processes run for long.
+            assert reads < 4000 or writer.poll() is None, "it did not write while we read"
+            reads += 1
             found = read(path)
             if found is not None:
                 assert found.figures == figures(found.figures.ticks)
                 seen.add(found.figures.ticks)
-        # On a busy computer the two processes take turns: a few changes are enough to be torn.
-        assert len(seen) > 2, "it did not write while we read"
         writer.kill()
 
 
