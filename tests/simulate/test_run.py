@@ -53,6 +53,15 @@ def test_one_stream_waits_as_pollaczek_and_khinchine_say(busy: float, output: Le
     assert result.is_stable
 
 
+def test_a_load_that_comes_at_once_has_no_length_to_be_told_parts_of() -> None:
+    told: list[tuple[float, float]] = []
+    load = Recorded((Arrival(at=0.0, prompt=8, output=5),) * 3)
+    result = simulate(
+        setup(settings=ONE), load, progress=lambda done, total: told.append((done, total))
+    )
+    assert (result.came, result.ended, told) == (3, 3, [])
+
+
 def test_constant_arrivals_that_leave_time_never_wait() -> None:
     result = simulate(setup(settings=ONE), open_loop(19.0, 500, Fixed(5), process="constant"))
     assert result.first.percentiles([0, 100]) == pytest.approx([TICK, TICK])

@@ -172,7 +172,7 @@ def _telling(progress: Progress | None, duration: float) -> Callable[[float], No
 
     def tell(now: float) -> None:
         nonlocal told
-        if progress is not None and now * 100 >= told * duration:
+        if progress is not None and duration and now * 100 >= told * duration:
             told = int(now * 100 / duration) + 1
             progress(now, duration)
 
