@@ -163,3 +163,14 @@ def test_counters_add_up(name: str, threads: int) -> None:
     assert not empty.seconds.any()
     machine.watch(False)
     assert machine.counters().busy is None
+
+
+def test_a_thread_without_work_takes_no_time() -> None:
+    machine = importlib.import_module("overclock.machine.native").NativeMachine(2)
+    machine.load(rig.program("llama", rig.DEFAULT), rig.model("llama").weights, pages=rig.PAGES)
+    machine.watch(True)
+    for _ in range(200):  # it may be done before the other one has noted when the step began
+        rig.feed(machine, rig.random_ids("llama", (1,)))
+        found = machine.counters()
+        assert found.busy is not None
+        assert (found.busy <= found.whole).all()
