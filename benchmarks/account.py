@@ -26,10 +26,11 @@ from overclock.model.load import load
 from overclock.model.model import Model
 from overclock.predict import variants
 from overclock.predict.calibrate import calibrate
+from overclock.predict.changes import changes
 from overclock.predict.kernels import Lengths
 from overclock.predict.measure import Bench, Shape, compile_probe, kinds_of, pages_for
 from overclock.predict.predictor import Predictor
-from overclock.predict.whatif import Oracle, changes
+from overclock.predict.whatif import Oracle
 from overclock.tracing import trace_answer, trace_streams, trace_texts, watching
 
 SECTIONS = ("accounted", "overhead", "model", "whatif")

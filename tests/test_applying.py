@@ -22,6 +22,7 @@ from overclock.predict.whatif import Case, memory_bytes
 from overclock.program.compiler import compile
 from overclock.trace.record import TickDetail, TickRecord
 from overclock.trace.recorder import Recorder
+from overclock.tracing import observing
 from tests.machine import rig
 
 pytest.importorskip("overclock._native")
@@ -55,6 +56,14 @@ def test_streams_have_room_whatever_their_context(context: int) -> None:
         assert llm.context <= asked.model.config.context
         assert llm.context >= min(context, asked.model.config.context - GENERATED)
         assert measure(llm, asked) > 0
+
+
+def test_all_streams_are_there_before_the_first_tick() -> None:
+    with LLM(rig.model("llama"), 1) as llm:
+        recorder = Recorder()
+        with observing(llm.clock, llm.driver, recorder):
+            applying._generate(llm, 5, 8)
+    assert recorder.ticks[0].running + recorder.ticks[0].waiting == 5
 
 
 def test_what_cannot_be_tried_here_is_refused() -> None:

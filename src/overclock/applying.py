@@ -20,8 +20,9 @@ from overclock.clock.settings import ClockSettings
 from overclock.encoder import Encoder
 from overclock.engine import LLM
 from overclock.errors import InputError
+from overclock.predict.stages import Stages
 from overclock.predict.variants import hollow
-from overclock.predict.whatif import Case, Stages
+from overclock.predict.whatif import Case
 from overclock.program.program import PAGE_TOKENS
 from overclock.reply import encoded
 from overclock.trace.record import RequestRecord, TickRecord
@@ -198,19 +199,23 @@ def _is_plain(tick: TickRecord, streams: int) -> bool:
 
 
 def _generate(llm: LLM, streams: int, context: int) -> None:
-    """Let streams generate after so many tokens, or nearly as many if there is no more room."""
+    """Let streams generate after so many tokens, or nearly as many if there is no more room.
+
+    They are handed in between two ticks, so that none is done before the last one begins.
+    """
     vocabulary = llm.model.config.vocabulary
     context = max(1, min(context, llm.clock.context - GENERATED))
-    replies = [
-        llm.submit(
-            np.array([(13 + 101 * stream + 7919 * at) % vocabulary for at in range(context)]),
-            GENERATED,
-            stream=True,
-            ignore_eos=True,
-            speculation="off",
-        )
-        for stream in range(streams)
-    ]
+    with llm.driver.between_ticks():
+        replies = [
+            llm.submit(
+                np.array([(13 + 101 * stream + 7919 * at) % vocabulary for at in range(context)]),
+                GENERATED,
+                stream=True,
+                ignore_eos=True,
+                speculation="off",
+            )
+            for stream in range(streams)
+        ]
     for reply in replies:
         reply.result()
 

@@ -185,3 +185,14 @@ def test_an_encoder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = call(capsys, *ENCODER, "--rate", "1")
     assert code == 2
     assert "only language models" in err
+
+
+def test_a_recorded_load_that_comes_at_once(
+    model: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    recorded = tmp_path / "load.jsonl"
+    line = json.dumps({"at": 0.0, "prompt_tokens": 5, "output_tokens": 3})
+    recorded.write_text(f"{line}\n" * 3)
+    code, out, _ = call(capsys, *model[:5], "--trace", str(recorded))
+    assert code == 0
+    assert "3 requests come at once" in out

@@ -15,10 +15,12 @@ from overclock.machine import limits
 from overclock.model.formats import Format
 from overclock.predict import book as books
 from overclock.predict import calibrate, whatif
+from overclock.predict.changes import changes
 from overclock.predict.kernels import works
 from overclock.predict.measure import Kind, kinds_of, output_of
 from overclock.predict.sheet import Sheet
-from overclock.predict.whatif import Case, Oracle, Stages, changes, memory_bytes, tokens_a_tick
+from overclock.predict.stages import Stages
+from overclock.predict.whatif import Case, Oracle, memory_bytes, tokens_a_tick
 from overclock.program.compiler import compile
 from overclock.program.program import KvFormat, Program
 from tests.machine import rig as machines
@@ -96,6 +98,8 @@ def test_a_computer_with_twice_the_memory_bandwidth_is_at_most_twice_as_fast(
         replace(start, what=f"{times}", computer=Sheet("b", 1, times * 20.0, 100.0, 400.0))
         for times in (1, 2, 4)
     ]
+    # Its limit is held against caches that are as much faster than memory as these.
+    assert oracle.figures(cases[0]).limit == pytest.approx(oracle.figures(start).limit)
     same, double, four = (oracle.figures(case).speed for case in cases)
     assert same == pytest.approx(oracle.figures(start).speed)
     assert same < double <= 2 * same

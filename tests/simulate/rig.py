@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from overclock.clock.settings import ClockSettings
 from overclock.predict.kernels import Lengths
 from overclock.predict.predictor import Predictor
-from overclock.predict.whatif import Stages
+from overclock.predict.stages import Stages
 from overclock.simulate.run import drive
 from overclock.simulate.station import Log, Setup, Station
 from overclock.simulate.tempo import CalibratedTempo, Tempo

@@ -16,7 +16,7 @@ from overclock.machine.virtual import Roofline, VirtualMachine
 from overclock.model.load import load
 from overclock.predict.kernels import Lengths
 from overclock.predict.predictor import Predictor
-from overclock.predict.whatif import Stages
+from overclock.predict.stages import Stages
 from overclock.program.compiler import compile
 from overclock.program.program import PAGE_TOKENS, KvFormat
 from overclock.simulate import tempo as tempos

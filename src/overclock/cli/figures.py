@@ -18,8 +18,9 @@ def limit_share(
     """The speed of generation as a part of what the memory's read bandwidth allows.
 
     Bytes of weights and KV that one token reads, times tokens per second, over the bandwidth
-    measured with as many threads. Measures the bandwidth if that is not known yet (0.5 s). None
-    if fewer than two tokens were generated or the computer cannot be measured.
+    measured with as many threads for as many bytes. Guesses that came true read nothing of their
+    own, so they do not count. Measures the bandwidth if that is not known yet (0.5 s). None if
+    fewer than two tokens were generated or the computer cannot be measured.
     """
     from overclock.machine import limits
     from overclock.program.cost import generation_bytes
@@ -30,11 +31,13 @@ def limit_share(
     usage = completion.usage
     context = usage.prompt_tokens + usage.completion_tokens // 2
     count = threads or limits.usable_cores()
+    moved = generation_bytes(llm.program, context, kv)
     try:
-        bandwidth = limits.load_or_measure(count, quick=True).limit("read_bandwidth_gbs", count)
+        bandwidth = limits.load_or_measure(count, quick=True).bandwidth(moved, count)
     except (ImportError, OverclockError):
         return None
-    return speed * generation_bytes(llm.program, context, kv) / (bandwidth * 1e9)
+    own = 1.0 - usage.accepted_tokens / usage.completion_tokens
+    return own * speed * moved / (bandwidth * 1e9)
 
 
 def room(llm: LLM) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -142,6 +143,8 @@ class Show:
 def verdict(result: Result, capacity: float | None) -> str:
     """Whether a load is served as fast as it comes, in one sentence."""
     come = f"{result.rate:.3g} requests/s come"
+    if not isfinite(result.rate):
+        come = f"{result.came:,} requests come at once"
     if result.is_stable:
         return f"stable: {come}, {result.throughput:.3g} are served"
     refused = f"; {result.refused:,} were refused" if result.refused else ""

@@ -161,8 +161,9 @@ def _predict(
     from dataclasses import replace
 
     from overclock.applying import base_case, stages_of
+    from overclock.predict.changes import changes
     from overclock.predict.sheet import read_sheet
-    from overclock.predict.whatif import Oracle, changes
+    from overclock.predict.whatif import Oracle
     from overclock.tracing import threads_of
 
     sheet = None if computer is None else read_sheet(Path(computer))
@@ -266,6 +267,8 @@ def _show(base: Case, oracle: Oracle, found: list[Outcome], tried: dict[int, Tri
         f"{base.threads} threads, KV {base.kv}; nine of ten predictions that were checked lay "
         "within the interval. What a change does to the answers is not said here."
     )
+    if any(each.case.computer is not None for each in found):
+        note("Predictions for another computer were not checked: its interval is this one's.")
 
 
 def _cells(speed: float, low: float, high: float) -> tuple[str, str]:

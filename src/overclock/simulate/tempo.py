@@ -19,7 +19,7 @@ from overclock.predict.kernels import Lengths
 from overclock.predict.measure import kinds_of
 from overclock.predict.predictor import Predictor
 from overclock.predict.sheet import read_sheet, scale_to, sheet_of
-from overclock.predict.whatif import Stages
+from overclock.predict.stages import Stages
 from overclock.program.cost import Load, cost, uses_integers
 from overclock.program.isa import Op
 from overclock.program.program import PAGE_TOKENS, Instruction, KvFormat, Program
